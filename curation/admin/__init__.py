@@ -1,0 +1,1 @@
+"""Django's own admin: review of retrain results, stuck jobs, quotas, users."""

@@ -1,0 +1,61 @@
+"""One file a noun; the words are those of docs/vocabulary.md."""
+
+from curation.models.audit import AuditEntry
+from curation.models.bank import BankEdit, BankRetrain, Calibration
+from curation.models.baseline import Baseline, BaselineRun, BaselineState
+from curation.models.behaviour import Behaviour, BehaviourKind, Better
+from curation.models.dataset import Dataset, DatasetVersion, Task, VersionState
+from curation.models.influence import Influence
+from curation.models.job import ENDED, Job, JobKind, JobLogLine, JobState
+from curation.models.model import Model, ModelState
+from curation.models.prediction import Estimate, Prediction, Question
+from curation.models.project import Membership, Project, Role
+from curation.models.proposal import Edit, EditBatch, Proposal, ProposalState
+from curation.models.recipe import Recipe
+from curation.models.registration import Arm, Deviation, Registration, RegistrationState, Retrain
+from curation.models.stored_file import StoredFile
+from curation.models.verdict import Outcome, Verdict
+
+__all__ = [
+    "ENDED",
+    "Arm",
+    "AuditEntry",
+    "BankEdit",
+    "BankRetrain",
+    "Baseline",
+    "BaselineRun",
+    "BaselineState",
+    "Behaviour",
+    "BehaviourKind",
+    "Better",
+    "Calibration",
+    "Dataset",
+    "DatasetVersion",
+    "Deviation",
+    "Edit",
+    "EditBatch",
+    "Estimate",
+    "Influence",
+    "Job",
+    "JobKind",
+    "JobLogLine",
+    "JobState",
+    "Membership",
+    "Model",
+    "ModelState",
+    "Outcome",
+    "Prediction",
+    "Project",
+    "Proposal",
+    "ProposalState",
+    "Question",
+    "Recipe",
+    "Registration",
+    "RegistrationState",
+    "Retrain",
+    "Role",
+    "StoredFile",
+    "Task",
+    "Verdict",
+    "VersionState",
+]

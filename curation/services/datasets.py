@@ -1,0 +1,94 @@
+"""Datasets and versions: upload, choose the column mapping, import. Reading the file is a worker's job."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from curation.models import Dataset, DatasetVersion, Job, JobKind, Project, StoredFile, VersionState
+from curation.services import audit, jobs
+
+
+@transaction.atomic
+def create_dataset(
+    *,
+    project: Project,
+    name: str,
+    by: Any,
+    description: str = "",
+    licence: str = "",
+    citation: str = "",
+) -> Dataset:
+    dataset = Dataset(
+        project=project,
+        name=name.strip(),
+        description=description,
+        licence=licence,
+        citation=citation,
+        created_by=by,
+    )
+    dataset.full_clean()
+    dataset.save()
+    audit.record(action="dataset created", actor=by, project=project, target=dataset)
+    return dataset
+
+
+@transaction.atomic
+def add_version(
+    *,
+    dataset: Dataset,
+    source_file: StoredFile,
+    file_name: str,
+    by: Any,
+    parent: DatasetVersion | None = None,
+) -> tuple[DatasetVersion, Job]:
+    """Register an uploaded file as the next version and send it to be inspected."""
+    Dataset.objects.select_for_update().get(pk=dataset.pk)
+    latest = dataset.versions.order_by("-number").values_list("number", flat=True).first() or 0
+    version = DatasetVersion(
+        dataset=dataset,
+        number=latest + 1,
+        parent=parent,
+        source_file=source_file,
+        file_name=file_name[-255:],
+        created_by=by,
+    )
+    version.full_clean()
+    version.save()
+    audit.record(
+        action="dataset version uploaded",
+        actor=by,
+        project=dataset.project,
+        target=version,
+        bytes=source_file.size,
+    )
+    job = jobs.enqueue(
+        project=dataset.project, kind=JobKind.INSPECT_DATASET, target_id=version.pk, created_by=by
+    )
+    return version, job
+
+
+@transaction.atomic
+def import_version(*, version: DatasetVersion, column_mapping: dict[str, Any], by: Any) -> Job:
+    """Fix the column mapping and send the version to be imported.
+
+    Raises:
+        ValidationError: the version is already imported, or is being imported.
+    """
+    version = (
+        DatasetVersion.objects.select_for_update()
+        .select_related("dataset__project")
+        .get(pk=version.pk)
+    )
+    if version.state in (VersionState.READY, VersionState.IMPORTING):
+        raise ValidationError(
+            "This version is already imported or being imported; upload a new version instead."
+        )
+    version.column_mapping = column_mapping
+    version.state = VersionState.IMPORTING
+    version.error = ""
+    version.save()
+    audit.record(action="dataset import started", actor=by, project=version.project, target=version)
+    return jobs.enqueue(
+        project=version.project, kind=JobKind.IMPORT_DATASET, target_id=version.pk, created_by=by
+    )

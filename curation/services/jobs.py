@@ -1,0 +1,192 @@
+"""The life of a job: enqueue, claim, heartbeat, end, cancel, retry, sweep. What a job does is in workers/tasks."""
+
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from curation.models import ENDED, Job, JobKind, JobLogLine, JobState, Project
+from curation.services import audit
+
+logger = logging.getLogger(__name__)
+
+QUEUE_OF_KIND = {
+    JobKind.INSPECT_DATASET: "predict",
+    JobKind.IMPORT_DATASET: "predict",
+    JobKind.CHECK_MODEL: "predict",
+    JobKind.PREDICT: "predict",
+    JobKind.SUGGEST: "predict",
+    JobKind.TRAIN_BASELINE: "train",
+    JobKind.ATTRIBUTE: "train",
+    JobKind.EXTEND_BANK: "train",
+    JobKind.RETRAIN: "train",
+    JobKind.LADDER: "train",
+}
+MAX_ATTEMPTS = 5
+
+
+def enqueue(
+    *,
+    project: Project,
+    kind: str,
+    target_id: UUID,
+    payload: dict[str, Any] | None = None,
+    created_by: Any = None,
+    estimate_seconds: float | None = None,
+    retry_of: Job | None = None,
+) -> Job:
+    """Save the job's row and send it to a worker once the transaction commits."""
+    job = Job(
+        project=project,
+        kind=kind,
+        queue=QUEUE_OF_KIND[JobKind(kind)],
+        target_id=target_id,
+        payload=payload or {},
+        created_by=created_by,
+        estimate_seconds=estimate_seconds,
+        retry_of=retry_of,
+    )
+    job.full_clean()
+    job.save()
+    transaction.on_commit(lambda: send(job))
+    return job
+
+
+def send(job: Job) -> None:
+    """Hand the job to the broker. A broker that is away only delays it: the sweep sends it again."""
+    from workers.celery import app
+
+    Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
+    try:
+        app.send_task("workers.tasks.run.run_job", args=[str(job.pk)], queue=job.queue, retry=False)
+    except Exception as error:  # any broker failure: the row is the truth, the message only a hint
+        logger.warning(
+            "job %s could not be sent (%s); the sweep will send it", job.pk, type(error).__name__
+        )
+
+
+def claim(*, job_id: UUID, worker: str) -> Job | None:
+    """Take a queued job, or one whose worker fell silent, by one conditional UPDATE.
+
+    Returns None when another worker has it, it has ended, or its project already runs its share.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        project = Project.objects.select_for_update().filter(jobs=job_id).first()
+        if project is None:
+            return None
+        running = Job.objects.filter(
+            project=project, state=JobState.RUNNING, lease_until__gte=now
+        ).exclude(pk=job_id)
+        if running.count() >= project.max_running_jobs:
+            Job.objects.filter(pk=job_id, state=JobState.QUEUED).update(sent_at=None)
+            return None
+        claimed = (
+            Job.objects.filter(pk=job_id)
+            .filter(Q(state=JobState.QUEUED) | Q(state=JobState.RUNNING, lease_until__lt=now))
+            .update(
+                state=JobState.RUNNING,
+                worker=worker,
+                attempts=F("attempts") + 1,
+                lease_until=now + timedelta(seconds=settings.JOB_LEASE_SECONDS),
+                started_at=now,
+                error="",
+            )
+        )
+    return Job.objects.select_related("project").get(pk=job_id) if claimed else None
+
+
+def heartbeat(*, job: Job, **progress: Any) -> bool:
+    """Extend the lease and save progress. False: the job was cancelled or another worker has it."""
+    updated = Job.objects.filter(
+        pk=job.pk,
+        state=JobState.RUNNING,
+        worker=job.worker,
+        attempts=job.attempts,
+        cancel_requested=False,
+    ).update(lease_until=timezone.now() + timedelta(seconds=settings.JOB_LEASE_SECONDS), **progress)
+    return bool(updated)
+
+
+def end(*, job: Job, state: str, error: str = "") -> bool:
+    """Move a running job to its end, once. False: it is no longer this worker's to end."""
+    ended = Job.objects.filter(
+        pk=job.pk, state=JobState.RUNNING, worker=job.worker, attempts=job.attempts
+    ).update(state=state, error=error, ended_at=timezone.now(), lease_until=None)
+    if ended:
+        transaction.on_commit(lambda: send_waiting(project_id=job.project_id))
+    return bool(ended)
+
+
+def send_waiting(*, project_id: UUID) -> None:
+    """Send the oldest jobs that were held back because their project ran its share."""
+    for job in Job.objects.filter(
+        project_id=project_id, state=JobState.QUEUED, sent_at=None
+    ).order_by("created_at")[:2]:
+        send(job)
+
+
+def log(*, job: Job, text: str) -> None:
+    JobLogLine.objects.create(job=job, text=text[:1000])
+
+
+def cancel(*, job: Job, by: Any) -> Job:
+    """Ask a job to stop: a queued one ends at once, a running one at its next report (within seconds)."""
+    with transaction.atomic():
+        Job.objects.filter(pk=job.pk).exclude(state__in=ENDED).update(cancel_requested=True)
+        Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, ended_at=timezone.now(), error="Cancelled before it started."
+        )
+        audit.record(action="job cancelled", actor=by, project=job.project, target=job)
+    job.refresh_from_db()
+    return job
+
+
+def retry(*, job: Job, by: Any) -> Job:
+    """Queue the same work again as a new job.
+
+    Raises:
+        ValidationError: the job has not failed or been cancelled.
+    """
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise ValidationError("Only a job that failed or was cancelled can be tried again.")
+    with transaction.atomic():
+        audit.record(action="job retried", actor=by, project=job.project, target=job)
+        return enqueue(
+            project=job.project,
+            kind=job.kind,
+            target_id=job.target_id,
+            payload=job.payload,
+            created_by=by,
+            estimate_seconds=job.estimate_seconds,
+            retry_of=job,
+        )
+
+
+def sweep() -> dict[str, int]:
+    """Send again what was queued too long; end what fell silent too often. Safe to run anywhere, any time."""
+    now = timezone.now()
+    counts = {"sent": 0, "ended": 0}
+    silent = Job.objects.filter(state=JobState.RUNNING, lease_until__lt=now)
+    counts["ended"] = silent.filter(attempts__gte=MAX_ATTEMPTS).update(
+        state=JobState.FAILED,
+        ended_at=now,
+        error=f"Its worker fell silent {MAX_ATTEMPTS} times; the job was given up.",
+    )
+    silent.filter(cancel_requested=True).update(
+        state=JobState.CANCELLED, ended_at=now, error="Cancelled; its worker had fallen silent."
+    )
+    stale = now - timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
+    waiting = Job.objects.filter(state=JobState.QUEUED).filter(
+        Q(sent_at=None) | Q(sent_at__lt=stale)
+    )
+    for job in list(waiting.order_by("created_at")[:500]) + list(silent):
+        send(job)
+        counts["sent"] += 1
+    return counts

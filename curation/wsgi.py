@@ -1,0 +1,8 @@
+"""The WSGI application that gunicorn serves. It never imports torch or transformers."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "curation.settings")
+application = get_wsgi_application()

@@ -1,0 +1,42 @@
+"""The Celery application: broker, queues and delivery rules. Tasks live in workers/tasks."""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "curation.settings")
+
+from django.conf import settings  # noqa: E402
+
+QUEUES = ("predict", "train", "maintenance")
+
+app = Celery("hunch")
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        "visibility_timeout": settings.JOB_VISIBILITY_TIMEOUT,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+    },
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    task_time_limit=settings.JOB_HARD_LIMIT_SECONDS,
+    task_queues=[Queue(name) for name in QUEUES],
+    task_default_queue="maintenance",
+    task_create_missing_queues=False,
+    beat_schedule={
+        "sweep": {
+            "task": "workers.tasks.run.sweep_jobs",
+            "schedule": 15.0,
+            "options": {"expires": 15},
+        },
+    },
+    imports=("workers.tasks.run",),
+)
