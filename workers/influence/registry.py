@@ -1,0 +1,27 @@
+"""All influence methods by name. A method is added by one file and one line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from workers.influence.interface import InfluenceMethod
+
+METHODS: dict[str, str] = {
+    "replay": "workers.influence.replay:Replay",
+}
+"""name → "module:Class"; imported on use, so that one method's imports cannot break another."""
+
+
+def method_class(name: str) -> type[InfluenceMethod]:
+    """The class of the method called `name`. Raises KeyError that lists the known names."""
+    if name not in METHODS:
+        raise KeyError(f"unknown influence method “{name}”; known: {', '.join(sorted(METHODS))}")
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[InfluenceMethod] = getattr(import_module(module), attribute)
+    return found
+
+
+def build_method(name: str, **options: Any) -> InfluenceMethod:
+    """An instance of the method called `name`, built with its own options."""
+    return method_class(name)(**options)

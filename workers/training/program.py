@@ -1,0 +1,117 @@
+"""One network bound to one flat parameter vector: gradients of a weighted step, and their pullback.
+
+Where the network's trained parameters are views into θ, no copying and no functional call stands
+between the optimizer and the network, which is what makes small steps fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from workers.training.examples import EncodedExamples
+from workers.training.losses import LOSSES
+from workers.training.parameters import ParameterLayout
+from workers.training.problem import TrainingProblem
+
+
+@dataclass(frozen=True)
+class DifferentiatedStep:
+    """A step's gradient g (P,), and the transpose of its derivative.
+
+    `pull(u)`, for u (K, P), gives (∂g/∂θ)ᵀ u (K, P) and (∂g/∂w)ᵀ u (K, B); it works once.
+    """
+
+    gradient: Tensor
+    losses: Tensor
+    pull: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class TrainingProgram:
+    """The loss Σ wᵢ ℓᵢ / batch_size of a problem's steps, as a function of θ."""
+
+    def __init__(self, problem: TrainingProblem, seed: int) -> None:
+        self.problem = problem
+        self.network = problem.build_network(seed)
+        self.layout = ParameterLayout.of(self.network)
+        self.parameters = self.layout.flatten(self.network)
+        """θ (P,); writing to it moves the network."""
+        self._loss = LOSSES[problem.loss]
+        self._leaves = _bind(self.network, self.layout, self.parameters)
+        self._mixed = problem.recipe.precision == "mixed_bfloat16"
+        _set_dropout(self.network, problem.recipe.dropout)
+
+    def bind(self, parameters: Tensor) -> None:
+        """Makes `parameters` (P,) itself the θ that the network views."""
+        self.parameters = parameters
+        self._leaves = _bind(self.network, self.layout, parameters)
+
+    def gradient(self, batch: EncodedExamples, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """g (P,) and the unweighted losses (B,) of a batch with example `weights` (B,)."""
+        losses = self._losses(batch)
+        loss = torch.dot(losses, weights) / self.problem.recipe.batch_size
+        pieces = torch.autograd.grad(loss, self._leaves)
+        return torch.cat([piece.reshape(-1) for piece in pieces]), losses.detach()
+
+    def differentiate(self, batch: EncodedExamples, weights: Tensor) -> DifferentiatedStep:
+        """The gradient of `gradient`, ready to be pulled through by a second backward pass."""
+        weights = weights.detach().requires_grad_()
+        losses = self._losses(batch)
+        loss = torch.dot(losses, weights) / self.problem.recipe.batch_size
+        pieces = torch.autograd.grad(loss, self._leaves, create_graph=True)
+
+        def pull(cotangents: Tensor) -> tuple[Tensor, Tensor]:
+            number = len(cotangents)
+            is_batched = number > 1
+            flat = cotangents if is_batched else cotangents[0]
+            named = self.layout.unflatten(flat)
+            pulled = torch.autograd.grad(
+                pieces, [*self._leaves, weights], list(named.values()),
+                is_grads_batched=is_batched, materialize_grads=True,
+            )
+            rows = [piece.reshape(number, -1) for piece in pulled]
+            return torch.cat(rows[:-1], 1), rows[-1]
+
+        gradient = torch.cat([piece.detach().reshape(-1) for piece in pieces])
+        return DifferentiatedStep(gradient, losses.detach(), pull)
+
+    def _losses(self, batch: EncodedExamples) -> Tensor:
+        if not self._mixed:
+            return self._loss(self.network(**batch.inputs), batch.targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.network(**batch.inputs)
+        return self._loss(outputs.float(), batch.targets)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic algorithms for the length of a block, without filling fresh memory."""
+    was_on = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_on)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def _bind(network: nn.Module, layout: ParameterLayout, flat: Tensor) -> list[nn.Parameter]:
+    trained = dict(network.named_parameters())
+    views = layout.unflatten(flat)
+    for name, view in views.items():
+        trained[name].data = view
+    return [trained[name] for name in views]
+
+
+def _set_dropout(network: nn.Module, dropout: float) -> None:
+    """Evaluation mode unless the recipe asks for dropout, whatever an uploaded model says."""
+    network.train(dropout > 0)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
