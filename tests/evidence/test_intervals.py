@@ -141,7 +141,7 @@ def test_the_paired_interval_covers_the_true_mean_as_often_as_it_says():
     edited = shared + 0.7 + 0.3 * generator.normal(size=shared.shape)
     for level in (0.8, 0.9):
         estimate = paired_effect(edited, unedited, level)
-        covered = np.mean((estimate.low <= 0.7) & (0.7 <= estimate.high))
+        covered = np.mean((estimate.low <= 0.7) & (estimate.high >= 0.7))
         assert abs(covered - level) < 4 * np.sqrt(level * (1 - level) / 20_000)
 
 

@@ -1,4 +1,4 @@
-"""Power agrees with SciPy's noncentral t and with simulated tests; plans say what is not worth it."""
+"""Power agrees with SciPy's noncentral t and simulated tests; a plan says when not to test."""
 
 import numpy as np
 import pytest

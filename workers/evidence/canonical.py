@@ -1,5 +1,5 @@
-"""Canonical JSON (RFC 8785) and its SHA-256, so that a registered plan has one spelling and one hash
-on every machine. What a plan must contain is decided by the registration, not here."""
+"""Canonical JSON (RFC 8785) and its SHA-256, so that a registered plan has one spelling and one
+hash on every machine. What a plan must contain is decided by the registration, not here."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def canonical_json(value: Any) -> bytes:
     spelled as ECMAScript does (so 1.0 and 1 are the same number, spelled ``1``).
 
     Tuples count as lists, NumPy scalars and arrays as their Python values. Raises ValueError for
-    what RFC 8785 cannot spell: non-finite floats, integers that no double equals, lone surrogates; and
-    TypeError for keys that are not text and for other types. Both name the place, like ``$.seeds[3]``.
+    what RFC 8785 cannot spell: non-finite floats, integers that no double equals, lone surrogates;
+    and TypeError for keys that are not text and for other types. Both name the place, like
+    ``$.seeds[3]``.
     """
     parts: list[str] = []
     _write(value, "$", parts)
@@ -93,7 +94,8 @@ def _integer(value: int, place: str) -> str:
 
 
 def _number(value: float, place: str) -> str:
-    """The spelling of ECMAScript's Number::toString; Python's repr finds the same shortest digits."""
+    """The spelling of ECMAScript's Number::toString; Python's repr finds the same shortest
+    digits."""
     if not math.isfinite(value):
         raise ValueError(f"{place}: {value} is not a finite number")
     if value == 0:

@@ -1,5 +1,5 @@
-"""Intervals that need no calibration: paired-by-seed t intervals for what retrains did, and the first
-honest interval of a prediction. Calibrated intervals live in ``calibration``."""
+"""Intervals that need no calibration: paired-by-seed t intervals for what retrains did, and the
+first honest interval of a prediction. Calibrated intervals live in ``calibration``."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def paired_effect(
 ) -> EffectEstimate:
     """Mean of ``first − second`` over seeds with a two-sided paired t interval.
 
-    ``first`` and ``second`` are (S,) or (S, K): row s of both was trained with the same seed, so the
-    seed's own noise cancels as far as the arms share it. For the actual effect pass edited and
+    ``first`` and ``second`` are (S,) or (S, K): row s of both was trained with the same seed, so
+    the seed's own noise cancels as far as the arms share it. For the actual effect pass edited and
     unedited values; for the placebo difference, edited and placebo. A pair with a NaN is left out.
     mean ± t_{n−1,(1+level)/2} · s/√n (Student 1908). With fewer than two pairs the interval is
-    unbounded. ``resolution``, (K,) or scalar, is a floor of the standard error: differences below the
-    resolution of the arithmetic are no effects, even where all seeds agree on them.
-    Raises ValueError when shapes differ or the level is outside (0, 1).
+    unbounded. ``resolution``, (K,) or scalar, is a floor of the standard error: differences below
+    the resolution of the arithmetic are no effects, even where all seeds agree on them. Raises
+    ValueError when shapes differ or the level is outside (0, 1).
     """
     check_level(level)
     first_values, second_values = as_seed_rows(first), as_seed_rows(second)
@@ -101,9 +101,10 @@ def first_prediction_interval(
 ) -> PredictionInterval:
     """The interval of a prediction before any calibration retrain exists.
 
-    ``per_seed_predictions`` p, (S,) or (S, K): Σ (new weight − 1) · score with the scores of each of S
-    baseline seeds. The target is the mean effect over fresh seeds. Their spread s over seeds makes the
-    mean uncertain by s/√S; the mean of m retrains scatters by σ/√m around the fresh-seed mean:
+    ``per_seed_predictions`` p, (S,) or (S, K): Σ (new weight − 1) · score with the scores of each
+    of S baseline seeds. The target is the mean effect over fresh seeds. Their spread s over seeds
+    makes the mean uncertain by s/√S; the mean of m retrains scatters by σ/√m around the fresh-seed
+    mean:
 
         p̄ ± t_{d,(1+level)/2} · √(s²/S + σ²/m),
         d = (s²/S + σ²/m)² / ((s²/S)²/(S−1) + (σ²/m)²/(S−1))       (Welch–Satterthwaite)
@@ -111,9 +112,9 @@ def first_prediction_interval(
     ``number_of_retrain_seeds`` is m; None means the fresh-seed mean itself (σ²/m = 0).
     ``retrain_noise`` σ, (K,) or scalar, is the standard deviation over seeds of one paired effect
     (see :func:`retrain_noise_from_baseline`); where None, s stands in, since the effect of an edit
-    varies over seeds at least as much as its exact derivative does. ``value`` replaces p̄ as the centre
-    where scores were aggregated robustly. The error of the method itself (linearisation) is *not* in
-    this interval, hence ``calibrated`` is False. One seed: the interval is unbounded.
+    varies over seeds at least as much as its exact derivative does. ``value`` replaces p̄ as the
+    centre where scores were aggregated robustly. The error of the method itself (linearisation) is
+    *not* in this interval, hence ``calibrated`` is False. One seed: the interval is unbounded.
     """
     check_level(level)
     estimate = mean_effect(per_seed_predictions, level)
@@ -141,9 +142,10 @@ def first_prediction_interval(
 
 
 def retrain_noise_from_baseline(values: ArrayLike) -> FloatArray:
-    """(K,) upper bound of the seed noise of one paired effect, from the (S, K) behaviour values of the
-    baseline's seeds: √2 times their standard deviation, as if the arms shared nothing. Pairing by
-    seed makes the real noise smaller; measured paired effects should replace it once they exist."""
+    """(K,) upper bound of the seed noise of one paired effect, from the (S, K) behaviour values of
+    the baseline's seeds: √2 times their standard deviation, as if the arms shared nothing. Pairing
+    by seed makes the real noise smaller; measured paired effects should replace it once they
+    exist."""
     rows = as_seed_rows(values)
     if rows.shape[0] < 2:
         return np.full(rows.shape[1], np.inf)

@@ -1,5 +1,5 @@
-"""What a confirmatory test can see before it runs: seeds needed, cost in time, smallest visible effect,
-and whether the test is worth running. The test itself lives in ``verdicts``."""
+"""What a confirmatory test can see before it runs: seeds needed, cost in time, smallest visible
+effect, and whether the test is worth running. The test itself lives in ``verdicts``."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def paired_test_power(
     """Probability that the two-sided paired t test at ``alpha`` excludes zero *on the right side*.
 
     With n pairs, T is noncentral t with n−1 degrees of freedom and noncentrality |effect|·√n/noise
-    (Cohen 1988, section 2.4); power = P(T > t_{n−1,1−α/2}). Arguments broadcast. Fewer than two seeds
-    have no power; without any noise every non-zero effect is seen. An effect of 0 gives α/2.
+    (Cohen 1988, section 2.4); power = P(T > t_{n−1,1−α/2}). Arguments broadcast. Fewer than two
+    seeds have no power; without any noise every non-zero effect is seen. An effect of 0 gives α/2.
     """
     size, noise, count = np.broadcast_arrays(
         np.abs(np.asarray(effect, np.float64)),
@@ -57,7 +57,7 @@ def paired_test_power(
     with np.errstate(divide="ignore", invalid="ignore"):
         noncentrality = np.where(size > 0, size * np.sqrt(count) / noise, 0.0)
     noncentrality = np.where(np.isinf(noise), 0.0, noncentrality)
-    # Beyond this the power is 1 to double precision, and the noncentral t of SciPy loses its footing.
+    # Beyond this the power is 1 to double precision, and SciPy's noncentral t loses its footing.
     certain = noncentrality > critical + 38.0 * np.sqrt(1.0 + critical**2 / (2.0 * degrees))
     tail = stats.nct.sf(critical, degrees, np.where(certain, 0.0, noncentrality))
     power = np.where(certain, 1.0, np.where(noncentrality == 0.0, alpha / 2.0, tail))
@@ -72,7 +72,8 @@ def seeds_needed(
     power: float = 0.8,
     largest: int = LARGEST_NUMBER_OF_SEEDS,
 ) -> int | None:
-    """Fewest seeds (≥ 2) with at least ``power`` to see ``effect``; None when ``largest`` is too few."""
+    """Fewest seeds (≥ 2) with at least ``power`` to see ``effect``; None when ``largest`` is too
+    few."""
     _check_probabilities(alpha, power)
 
     def reaches(count: int) -> bool:
@@ -115,8 +116,9 @@ def upper_seed_noise(
 ) -> FloatArray:
     """One-sided upper confidence limit of a standard deviation: s·√(d/χ²_{d,1−confidence}).
 
-    Planning with s itself gives less than the promised power about half the time; planning with this
-    limit gives at least that power with about ``confidence`` (Browne 1995). Infinite for d ≤ 0.
+    Planning with s itself gives less than the promised power about half the time; planning with
+    this limit gives at least that power with about ``confidence`` (Browne 1995). Infinite for d ≤
+    0.
     """
     degrees = np.asarray(degrees_of_freedom, np.float64)
     positive = np.where(degrees > 0, degrees, 1.0)
@@ -155,12 +157,14 @@ def plan_test(
     parallel_retrains: float = 1.0,
     largest_number_of_seeds: int = 1000,
 ) -> TestPlan:
-    """The seeds and the time that a paired test of ``predicted_effect`` needs, and whether to run it.
+    """The seeds and the time that a paired test of ``predicted_effect`` needs, and whether to run
+    it.
 
-    Every seed costs ``arms`` retrains of ``seconds_per_retrain`` each, ``parallel_retrains`` at a time.
-    Not worth testing: the predicted effect is zero or below the smallest effect of interest, the seeds
-    exceed the limit, or the time exceeds the budget. ``seed_noise`` should be an upper limit
-    (:func:`upper_seed_noise`) where few seeds measured it. Raises ValueError for negative inputs.
+    Every seed costs ``arms`` retrains of ``seconds_per_retrain`` each, ``parallel_retrains`` at a
+    time. Not worth testing: the predicted effect is zero or below the smallest effect of interest,
+    the seeds exceed the limit, or the time exceeds the budget. ``seed_noise`` should be an upper
+    limit (:func:`upper_seed_noise`) where few seeds measured it. Raises ValueError for negative
+    inputs.
     """
     _check_probabilities(alpha, power)
     for name, number in (
@@ -229,8 +233,8 @@ def _reasons_against(
         )
     elif seconds > budget:
         reasons.append(
-            f"{needed} seeds would take {seconds:.0f} s and the budget is {budget:.0f} s, which sees "
-            f"effects of {visible:.3g} or more."
+            f"{needed} seeds would take {seconds:.0f} s and the budget is {budget:.0f} s, which "
+            f"sees effects of {visible:.3g} or more."
         )
     return reasons
 

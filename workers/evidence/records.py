@@ -1,5 +1,6 @@
-"""The one way in which evidence is written down: frozen dataclasses of numbers, arrays and text that
-turn into JSON-ready dictionaries and back without loss. What the records mean lives beside their use."""
+"""The one way in which evidence is written down: frozen dataclasses of numbers, arrays and text
+that turn into JSON-ready dictionaries and back without loss. What the records mean lives beside
+their use."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Record:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that ``to_json`` wrote. Raises ValueError naming an unknown or missing field."""
+        """The record that ``to_json`` wrote. Raises ValueError naming an unknown or missing
+        field."""
         known = {field.name: field for field in dataclasses.fields(cls)}
         for name in data:
             if name not in known:

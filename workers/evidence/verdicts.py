@@ -1,5 +1,6 @@
-"""The verdict of a registered test: one decision rule, fixed before the retrains, spelled as a sentence
-from the same parameters that the code applies. No retrain is run or read from a database here."""
+"""The verdict of a registered test: one decision rule, fixed before the retrains, spelled as a
+sentence from the same parameters that the code applies. No retrain is run or read from a database
+here."""
 
 from __future__ import annotations
 
@@ -55,31 +56,27 @@ class DecisionRule(Record):
         primary = f"“{names[self.primary_behaviour]}”" if names else "the primary behaviour"
         level = f"{100 * (1 - self.alpha):g}%"
         alpha = f"{100 * self.alpha:g}%"
+        placebo = (
+            ", and edited − placebo has the same direction with an interval that excludes zero"
+            if self.placebo_must_differ
+            else ""
+        )
         sentences = [
-            (
-                f"The effect on a behaviour is the mean of edited − unedited over {self.number_of_seeds} "
-                f"fresh seeds, paired by seed, with a two-sided {level} t interval."
-            ),
-            (
-                f"First {primary} is tested at {alpha}; only if that test decides, the other behaviours "
-                f"are tested at {alpha} together, by Holm's correction."
-            ),
-            "A prediction is supported if the effect has the predicted direction, its corrected "
-            "interval excludes zero and its mean lies inside the predicted interval"
-            + (
-                ", and edited − placebo has the same direction with an interval that excludes zero"
-                if self.placebo_must_differ
-                else ""
-            )
-            + "; direction only if only the direction is borne out; contradicted if the corrected "
-            "interval excludes zero on the other side; inconclusive otherwise.",
+            "The effect on a behaviour is the mean of edited − unedited over "
+            f"{self.number_of_seeds} fresh seeds, paired by seed, with a two-sided {level} t "
+            f"interval. First {primary} is tested at {alpha}; only if that test decides, the "
+            f"other behaviours are tested at {alpha} together, by Holm's correction. A prediction "
+            "is supported if the effect has the predicted direction, its corrected interval "
+            f"excludes zero and its mean lies inside the predicted interval{placebo}; direction "
+            "only if only the direction is borne out; contradicted if the corrected interval "
+            "excludes zero on the other side; inconclusive otherwise."
         ]
         if np.any(np.asarray(self.smallest_effect_of_interest) > 0):
             sentences.append(
-                "Where a smallest effect of interest is set: an effect shown to be smaller than it "
-                "cannot support and, if the direction is not shown, contradicts a larger prediction; "
-                "a prediction smaller than it claims no effect, which is supported if the corrected "
-                "interval lies within ± that size and contradicted if it lies wholly outside."
+                "Where a smallest effect of interest is set: an effect shown to be smaller cannot "
+                "support and, if the direction is not shown, contradicts a larger prediction; a "
+                "smaller prediction claims no effect, which is supported if the corrected interval "
+                "lies within ± that size and contradicted if it lies wholly outside."
             )
         sentences.append(
             "Until every seed of every arm is complete the test is not finished; a broken plan "
@@ -120,19 +117,20 @@ def decide(
 ) -> tuple[BehaviourVerdict, ...]:
     """One verdict a behaviour.
 
-    ``predicted`` and its interval are (K,), as registered: the interval should be the one for the mean
-    of as many seeds as the rule plans. The arms are (S, K), row s of each trained with the same seed;
-    NaN marks a value that is not there yet. ``invalidated`` holds the reasons why the plan broke.
+    ``predicted`` and its interval are (K,), as registered: the interval should be the one for the
+    mean of as many seeds as the rule plans. The arms are (S, K), row s of each trained with the
+    same seed; NaN marks a value that is not there yet. ``invalidated`` holds the reasons why the
+    plan broke.
 
-    Error rates. The claim of a direction is tested by the paired t test of zero effect; the claim of no
-    effect by two one-sided tests against ± the smallest effect of interest (Schuirmann 1987; Lakens
-    2017). These tests are gated: the primary behaviour at α, then, only if it decides, the others by
-    Holm (1979) at α. A serial gate keeps the probability of any false claim ≤ α (Westfall & Krishen
-    2001); since "supported" asks for more than its test, its rate is no higher. Behaviours behind a
-    closed gate are inconclusive. The second kind of contradiction (shown to be too small, or, for a
-    claim of no effect, shown to be of interest) is tested at α/K for each behaviour (Bonferroni), so
-    that any false one also has probability ≤ α.
-    Raises ValueError where shapes disagree with the rule.
+    Error rates. The claim of a direction is tested by the paired t test of zero effect; the claim
+    of no effect by two one-sided tests against ± the smallest effect of interest (Schuirmann 1987;
+    Lakens 2017). These tests are gated: the primary behaviour at α, then, only if it decides, the
+    others by Holm (1979) at α. A serial gate keeps the probability of any false claim ≤ α (Westfall
+    & Krishen 2001); since "supported" asks for more than its test, its rate is no higher.
+    Behaviours behind a closed gate are inconclusive. The second kind of contradiction (shown to be
+    too small, or, for a claim of no effect, shown to be of interest) is tested at α/K for each
+    behaviour (Bonferroni), so that any false one also has probability ≤ α. Raises ValueError where
+    shapes disagree with the rule.
     """
     sizes = np.asarray(rule.smallest_effect_of_interest, np.float64)
     value, low, high = (
