@@ -46,6 +46,7 @@ SITE_ADDRESS = env.str("SITE_ADDRESS", "")
 
 INSTALLED_APPS = [
     "curation.apps.CurationConfig",
+    "curation.web",
     "curation.apps.CurationAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -118,7 +118,9 @@ def compact_count(value: int) -> str:
     for size, suffix in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
         if abs(value) >= size:
             shown = value / size
-            return f"{shown:.1f}".removesuffix(".0") + suffix if shown < 10 else f"{shown:.0f}{suffix}"
+            return (
+                f"{shown:.1f}".removesuffix(".0") + suffix if shown < 10 else f"{shown:.0f}{suffix}"
+            )
     return str(value)
 
 
@@ -149,7 +151,7 @@ def duration(seconds: float | None) -> str:
 
 
 def relative_time(moment: datetime, now: datetime) -> str:
-    """``3 minutes ago`` or ``in 2 days``, by the largest whole unit; both times aware or both naive."""
+    """``3 minutes ago`` or ``in 2 days``, by the largest whole unit; both aware or both naive."""
     seconds = (now - moment).total_seconds()
     for name, size in _TIME_UNITS:
         whole = int(abs(seconds) // size)
@@ -166,7 +168,11 @@ def file_size(number_of_bytes: int | None) -> str:
     size = float(number_of_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size:.0f}{NO_BREAK}{unit}" if size >= 10 or unit == "bytes" else f"{size:.1f}{NO_BREAK}{unit}"
+            return (
+                f"{size:.0f}{NO_BREAK}{unit}"
+                if size >= 10 or unit == "bytes"
+                else f"{size:.1f}{NO_BREAK}{unit}"
+            )
         size /= 1000
     return f"{size:.1f}{NO_BREAK}TB"
 

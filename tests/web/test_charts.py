@@ -20,23 +20,39 @@ def every_chart(name: str = "Positive tweets") -> dict[str, str]:
     measure = Measure(0.03, 0.01, 0.05)
     return {
         "forest": forest_plot(
-            [ForestRow(name, "logits", measure, measure, measure, 0.02, note=name)], identifier="a", title=name
+            [ForestRow(name, "logits", measure, measure, measure, 0.02, note=name)],
+            identifier="a",
+            title=name,
         ),
         "scatter": scatter_plot(
             [ScatterPoint(name, 0.1, 0.2, name), ScatterPoint("other", -0.1, 0.1)],
-            identifier="b", unit="logits", noise=0.05, slope=1.3, title=name,
+            identifier="b",
+            unit="logits",
+            noise=0.05,
+            slope=1.3,
+            title=name,
         ),
         "waterfall": waterfall(
-            (name, 0.3), [WaterfallStep(name, -0.1, name)], ("actual", 0.1), identifier="c", unit="logits"
+            (name, 0.3),
+            [WaterfallStep(name, -0.1, name)],
+            ("actual", 0.1),
+            identifier="c",
+            unit="logits",
         ),
         "curve": learning_curve(
-            [Curve(name, [0, 1, 2], [[1.0, 0.5, 0.2], [1.1, 0.4, 0.3]])], identifier="d", unit="nats"
+            [Curve(name, [0, 1, 2], [[1.0, 0.5, 0.2], [1.1, 0.4, 0.3]])],
+            identifier="d",
+            unit="nats",
         ),
-        "histogram": histogram([0, 1, 2], [3, 4], identifier="e", title=name, unit=name, marks=[(name, 1.0)]),
+        "histogram": histogram(
+            [0, 1, 2], [3, 4], identifier="e", title=name, unit=name, marks=[(name, 1.0)]
+        ),
         "bars": bar_list([Bar(name, 3, 4), Bar("b", 1, 1)], identifier="f", title=name),
         "seeds": seed_dots(
             [SeedGroup(name, "actual", {5: 0.1, 6: 0.2}, Measure(0.15, 0.1, 0.2))],
-            identifier="g", unit="logits", predicted=measure,
+            identifier="g",
+            unit="logits",
+            predicted=measure,
         ),
     }
 
@@ -108,14 +124,28 @@ def test_every_pair_is_drawn_even_when_the_table_is_shortened() -> None:
 
 
 def test_the_ladder_shows_what_its_steps_leave_open() -> None:
-    chart = waterfall(("predicted", 0.3), [WaterfallStep("solver", -0.1)], ("actual", 0.1), identifier="w", unit="nats")
+    chart = waterfall(
+        ("predicted", 0.3),
+        [WaterfallStep("solver", -0.1)],
+        ("actual", 0.1),
+        identifier="w",
+        unit="nats",
+    )
     assert "Not explained" in chart
-    closed = waterfall(("predicted", 0.3), [WaterfallStep("solver", -0.2)], ("actual", 0.1), identifier="w", unit="nats")
+    closed = waterfall(
+        ("predicted", 0.3),
+        [WaterfallStep("solver", -0.2)],
+        ("actual", 0.1),
+        identifier="w",
+        unit="nats",
+    )
     assert "Not explained" not in closed
 
 
 def test_every_seed_is_a_dot_that_says_its_value() -> None:
-    chart = seed_dots([SeedGroup("Edited", "actual", {7: 0.1, 8: -0.2, 9: 0.1})], identifier="d", unit="logits")
+    chart = seed_dots(
+        [SeedGroup("Edited", "actual", {7: 0.1, 8: -0.2, 9: 0.1})], identifier="d", unit="logits"
+    )
     assert {"seed 7: +0.100\u00a0logits", "seed 8: −0.200\u00a0logits"} <= set(tooltips(chart))
 
 

@@ -9,7 +9,14 @@ from curation.web import formatting as f
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0.0312, "+0.0312"), (-0.0312, "−0.0312"), (0.0, "0.00"), (1234.5, "+1,234"), (None, "–"), (float("nan"), "–")],
+    [
+        (0.0312, "+0.0312"),
+        (-0.0312, "−0.0312"),
+        (0.0, "0.00"),
+        (1234.5, "+1,234"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
 )
 def test_a_change_always_shows_its_sign(value: float | None, written: str) -> None:
     assert f.signed(value) == written
@@ -32,8 +39,16 @@ def test_differences_of_probabilities_are_points() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(0.042, "42 ms"), (3.21, "3.2 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min"),
-     (200000, "2 d 7 h"), (None, "–"), (float("inf"), "–")],
+    [
+        (0.042, "42 ms"),
+        (3.21, "3.2 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3900, "1 h 05 min"),
+        (200000, "2 d 7 h"),
+        (None, "–"),
+        (float("inf"), "–"),
+    ],
 )
 def test_durations_use_their_two_largest_units(seconds: float | None, written: str) -> None:
     assert f.duration(seconds).replace("\u00a0", " ") == written
@@ -47,7 +62,8 @@ def test_relative_times_look_both_ways() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(7, "7"), (1000, "1k"), (12_345, "12k"), (1_250_000, "1.2M"), (10**9, "1B")]
+    ("value", "written"),
+    [(7, "7"), (1000, "1k"), (12_345, "12k"), (1_250_000, "1.2M"), (10**9, "1B")],
 )
 def test_compact_counts_fit_a_chip(value: int, written: str) -> None:
     assert f.compact_count(value) == written

@@ -1,1 +1,1 @@
-"""Charts drawn on the server as inline SVG. Each is one pure function from numbers to safe markup."""
+"""Charts drawn on the server as inline SVG: each one pure function from numbers to safe markup."""

@@ -31,13 +31,22 @@ class Curve:
 
 
 def learning_curve(
-    curves: Sequence[Curve], *, identifier: str, unit: str, position_name: str = "epoch",
+    curves: Sequence[Curve],
+    *,
+    identifier: str,
+    unit: str,
+    position_name: str = "epoch",
     title: str = "Learning curve",
 ) -> SafeString:
     """Up to three curves share the axes; a band spans the seeds, the strong line is their mean."""
     curves = [curve for curve in curves if curve.positions and curve.values][:3]
     if not curves:
-        return empty_figure(kind="curve", identifier=identifier, title=title, reason="Training has not reported yet.")
+        return empty_figure(
+            kind="curve",
+            identifier=identifier,
+            title=title,
+            reason="Training has not reported yet.",
+        )
     everything = finite(value for curve in curves for seed in curve.values for value in seed)
     positions = [position for curve in curves for position in curve.positions]
     low, high = min(positions), max(positions)
@@ -52,12 +61,24 @@ def learning_curve(
     legend = []
     for order, curve in enumerate(curves, start=1):
         drawn.append(_curve(curve, across, up, order))
-        legend.append(LegendEntry(f"{curve.name}, mean of {plural(len(curve.values), 'seed')}", "line", f"mean-line series-{order}"))
+        legend.append(
+            LegendEntry(
+                f"{curve.name}, mean of {plural(len(curve.values), 'seed')}",
+                "line",
+                f"mean-line series-{order}",
+            )
+        )
     if any(len(curve.values) > 1 for curve in curves):
         legend.append(LegendEntry("spread over seeds", "band", "spread series-1"))
     return figure(
-        kind="curve", identifier=identifier, title=title, summary=_summary(curves, unit),
-        drawing=join(drawn), height=HEIGHT, table=_table(curves, unit, position_name), legend=legend,
+        kind="curve",
+        identifier=identifier,
+        title=title,
+        summary=_summary(curves, unit),
+        drawing=join(drawn),
+        height=HEIGHT,
+        table=_table(curves, unit, position_name),
+        legend=legend,
     )
 
 
@@ -71,10 +92,18 @@ def _curve(curve: Curve, across: Scale, up: Scale, order: int) -> SafeString:
         lower = [(a, up(b)) for a, b in zip(x, lows, strict=True)]
         drawn.append(stretched(upper + lower[::-1], HEIGHT, f"spread series-{order}", closed=True))
         drawn += [
-            stretched([(a, up(b)) for a, b in zip(x, seed, strict=True)], HEIGHT, f"seed-line series-{order}")
+            stretched(
+                [(a, up(b)) for a, b in zip(x, seed, strict=True)],
+                HEIGHT,
+                f"seed-line series-{order}",
+            )
             for seed in curve.values
         ]
-    drawn.append(stretched([(a, up(b)) for a, b in zip(x, means, strict=True)], HEIGHT, f"mean-line series-{order}"))
+    drawn.append(
+        stretched(
+            [(a, up(b)) for a, b in zip(x, means, strict=True)], HEIGHT, f"mean-line series-{order}"
+        )
+    )
     return join(drawn)
 
 
@@ -97,7 +126,8 @@ def _summary(curves: Sequence[Curve], unit: str) -> str:
         first, last = _means(columns)[0], _means(columns)[-1]
         sentences.append(
             f"{curve.name}: from {with_unit(first, unit)} to {with_unit(last, unit)}, "
-            f"seeds end between {with_unit(_lows(columns)[-1], unit)} and {with_unit(_highs(columns)[-1], unit)}."
+            f"seeds end between {with_unit(_lows(columns)[-1], unit)} "
+            f"and {with_unit(_highs(columns)[-1], unit)}."
         )
     return " ".join(sentences)
 

@@ -29,10 +29,18 @@ class Table:
 
 
 def figure(
-    *, kind: str, identifier: str, title: str, summary: str, drawing: SafeString, height: float,
-    table: Table, legend: Sequence[LegendEntry] = (), mark: SafeString | str = "",
+    *,
+    kind: str,
+    identifier: str,
+    title: str,
+    summary: str,
+    drawing: SafeString,
+    height: float,
+    table: Table,
+    legend: Sequence[LegendEntry] = (),
+    mark: SafeString | str = "",
 ) -> SafeString:
-    """A ``<figure>`` with the drawing as one image whose name and description are ``title`` and ``summary``.
+    """A ``<figure>`` whose drawing is one image, named by ``title`` and described by ``summary``.
 
     ``identifier`` must be unique on the page; ``mark`` stands beside the title.
     """
@@ -42,31 +50,48 @@ def figure(
         element("title", title, id=title_id),
         element("desc", summary, id=summary_id),
         drawing,
-        role="img", aria_labelledby=title_id, aria_describedby=summary_id,
-        width="100%", height=height, class_="chart-image",
+        role="img",
+        aria_labelledby=title_id,
+        aria_describedby=summary_id,
+        width="100%",
+        height=height,
+        class_="chart-image",
     )
     caption = element(
         "figcaption",
-        element("span", title, class_="chart-title"), conditional_escape(mark),
+        element("span", title, class_="chart-title"),
+        conditional_escape(mark),
         element("span", summary, class_="chart-summary"),
     )
     parts = [caption, legend_list(legend), image, data_table(table, title)]
-    return element("figure", join([part for part in parts if part]), class_=f"chart chart-{kind}", id=identifier)
+    return element(
+        "figure",
+        join([part for part in parts if part]),
+        class_=f"chart chart-{kind}",
+        id=identifier,
+    )
 
 
 def empty_figure(*, kind: str, identifier: str, title: str, reason: str) -> SafeString:
     """What stands in a chart's place while there is nothing to draw: the reason, not a blank."""
     caption = element("figcaption", element("span", title, class_="chart-title"))
-    return element("figure", caption, element("p", reason, class_="empty-note"),
-                   class_=f"chart chart-{kind}", id=identifier)
+    return element(
+        "figure",
+        caption,
+        element("p", reason, class_="empty-note"),
+        class_=f"chart chart-{kind}",
+        id=identifier,
+    )
 
 
 def legend_list(entries: Sequence[LegendEntry]) -> SafeString:
     if not entries:
         return join([])
-    return element("ul", *(
-        element("li", _swatch(entry), element("span", entry.text)) for entry in entries
-    ), class_="chart-legend")
+    return element(
+        "ul",
+        *(element("li", _swatch(entry), element("span", entry.text)) for entry in entries),
+        class_="chart-legend",
+    )
 
 
 def _swatch(entry: LegendEntry) -> SafeString:
@@ -75,10 +100,12 @@ def _swatch(entry: LegendEntry) -> SafeString:
     elif entry.shape == "band":
         drawn = element("rect", x=1, y=3, width=22, height=10, class_=entry.class_)
     else:
-        drawn = join([
-            element("line", x1=1, y1=8, x2=23, y2=8, class_=f"{entry.class_} whisker"),
-            marker(entry.shape, 50, 8, entry.class_),
-        ])
+        drawn = join(
+            [
+                element("line", x1=1, y1=8, x2=23, y2=8, class_=f"{entry.class_} whisker"),
+                marker(entry.shape, 50, 8, entry.class_),
+            ]
+        )
     return element("svg", drawn, width=24, height=16, aria_hidden="true", class_="swatch")
 
 
@@ -86,19 +113,37 @@ def data_table(table: Table, caption: str) -> SafeString:
     """The numbers behind a chart, folded away."""
     head = element("tr", *(element("th", heading, scope="col") for heading in table.headings))
     body = [
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
+        element(
+            "tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])
+        )
         for row in table.rows
     ]
     written = element(
-        "table", element("caption", caption, class_="visually-hidden"),
-        element("thead", head), element("tbody", *body), class_="numbers",
+        "table",
+        element("caption", caption, class_="visually-hidden"),
+        element("thead", head),
+        element("tbody", *body),
+        class_="numbers",
     )
-    scroll = element("div", written, class_="table-scroll", tabindex=0, role="region", aria_label=f"Numbers: {caption}")
+    scroll = element(
+        "div",
+        written,
+        class_="table-scroll",
+        tabindex=0,
+        role="region",
+        aria_label=f"Numbers: {caption}",
+    )
     return element("details", element("summary", "Show the numbers"), scroll, class_="chart-data")
 
 
 def horizontal_axis(
-    scale: Scale, top: float, bottom: float, unit: str, *, with_sign: bool = False, factor: float = 1.0,
+    scale: Scale,
+    top: float,
+    bottom: float,
+    unit: str,
+    *,
+    with_sign: bool = False,
+    factor: float = 1.0,
 ) -> SafeString:
     """Grid lines from ``top`` to ``bottom`` with their values, and the unit, below.
 

@@ -54,12 +54,17 @@ class ForestRow:
 
 
 def forest_plot(
-    rows: Sequence[ForestRow], *, identifier: str, title: str = "Predicted and actual change",
+    rows: Sequence[ForestRow],
+    *,
+    identifier: str,
+    title: str = "Predicted and actual change",
     mark: SafeString | str = "",
 ) -> SafeString:
-    """One row a behaviour; behaviours of different units get panels of their own, never one axis."""
+    """One row a behaviour; behaviours of different units get a panel each, never one axis."""
     if not any(row.series() for row in rows):
-        return empty_figure(kind="forest", identifier=identifier, title=title, reason="No prediction yet.")
+        return empty_figure(
+            kind="forest", identifier=identifier, title=title, reason="No prediction yet."
+        )
     panels: dict[str, list[ForestRow]] = {}
     for row in rows:
         panels.setdefault(row.unit, []).append(row)
@@ -69,8 +74,15 @@ def forest_plot(
         drawn.append(panel)
         top += height
     return figure(
-        kind="forest", identifier=identifier, title=title, summary=forest_summary(rows),
-        drawing=join(drawn), height=top, table=_table(rows), legend=_legend(rows), mark=mark,
+        kind="forest",
+        identifier=identifier,
+        title=title,
+        summary=forest_summary(rows),
+        drawing=join(drawn),
+        height=top,
+        table=_table(rows),
+        legend=_legend(rows),
+        mark=mark,
     )
 
 
@@ -85,7 +97,9 @@ def forest_summary(rows: Sequence[ForestRow]) -> str:
     both = [row for row in rows if row.predicted and row.actual]
     if both:
         inside = sum(1 for row in both if _inside(row.actual, row.predicted))
-        sentences.append(f"The actual change lies inside the predicted interval for {inside} of {len(both)}.")
+        sentences.append(
+            f"The actual change lies inside the predicted interval for {inside} of {len(both)}."
+        )
     return " ".join(sentences)
 
 
@@ -115,7 +129,9 @@ def _panel(unit: str, rows: Sequence[ForestRow], top: float) -> tuple[SafeString
         drawn.append(row_drawn)
         y += height
     factor = 100.0 if in_unit(1.0, unit)[1] == "%" else 1.0
-    axis = horizontal_axis(scale, top + 4, y - 4, f"change, {change_unit(unit)}", with_sign=True, factor=factor)
+    axis = horizontal_axis(
+        scale, top + 4, y - 4, f"change, {change_unit(unit)}", with_sign=True, factor=factor
+    )
     return join([axis, *drawn]), y - top + AXIS_HEIGHT
 
 
@@ -136,7 +152,9 @@ def _row(row: ForestRow, scale: Scale, top: float) -> tuple[SafeString, float]:
             left, right = scale(measure.low), scale(measure.high)
             drawn.append(line(left, y, right, y, f"{name} whisker"))
             drawn += [line(x, y - 4, x, y + 4, f"{name} whisker-end") for x in (left, right)]
-        said = f"{row.label}, {name}: {estimate(measure.value, measure.low, measure.high, row.unit)}"
+        said = (
+            f"{row.label}, {name}: {estimate(measure.value, measure.low, measure.high, row.unit)}"
+        )
         drawn.append(marker(shape, scale(measure.value), y, name, said))
     return join(drawn), LABEL_HEIGHT + height + ROW_GAP
 
@@ -146,7 +164,9 @@ def name_label(text: str, y: float, beside: bool = False) -> SafeString:
     wide, narrow = (_shortened(text, 60), _shortened(text, 24 if beside else 38))
     if wide == narrow:
         return label(text, 0, y, "row-name")
-    return join([label(wide, 0, y, "row-name wide-only"), label(narrow, 0, y, "row-name narrow-only")])
+    return join(
+        [label(wide, 0, y, "row-name wide-only"), label(narrow, 0, y, "row-name narrow-only")]
+    )
 
 
 def _shortened(text: str, most: int) -> str:
@@ -162,12 +182,18 @@ def _legend(rows: Sequence[ForestRow]) -> list[LegendEntry]:
     present = {name: shape for row in rows for name, shape, _ in row.series()}
     entries = [LegendEntry(words[name], present[name], name) for name in words if name in present]
     if any(row.noise is not None for row in rows):
-        entries.append(LegendEntry("seed noise: what another seed alone changes", "band", "noise-band"))
+        entries.append(
+            LegendEntry("seed noise: what another seed alone changes", "band", "noise-band")
+        )
     return entries
 
 
 def _table(rows: Sequence[ForestRow]) -> Table:
-    names = [name for name in ("predicted", "actual", "placebo") if any(getattr(row, name) for row in rows)]
+    names = [
+        name
+        for name in ("predicted", "actual", "placebo")
+        if any(getattr(row, name) for row in rows)
+    ]
     with_noise = any(row.noise is not None for row in rows)
     with_note = any(row.note for row in rows)
     headings = ["Behaviour", *(name.capitalize() for name in names)]
@@ -177,9 +203,13 @@ def _table(rows: Sequence[ForestRow]) -> Table:
         cells = [row.label]
         for name in names:
             measure: Measure | None = getattr(row, name)
-            cells.append(estimate(measure.value, measure.low, measure.high, row.unit) if measure else MISSING)
+            cells.append(
+                estimate(measure.value, measure.low, measure.high, row.unit) if measure else MISSING
+            )
         if with_noise:
-            cells.append("±" + change(row.noise, row.unit).lstrip("+") if row.noise is not None else MISSING)
+            cells.append(
+                "±" + change(row.noise, row.unit).lstrip("+") if row.noise is not None else MISSING
+            )
         if with_note:
             cells.append(row.note or MISSING)
         body.append(cells)

@@ -46,7 +46,9 @@ def tick_decimals(values: list[float]) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
 
 
-def padded(values: Iterable[float | None], include_zero: bool = False, share: float = 0.06) -> tuple[float, float]:
+def padded(
+    values: Iterable[float | None], include_zero: bool = False, share: float = 0.06
+) -> tuple[float, float]:
     """A domain that holds all finite values with some air; never empty."""
     known = finite(values)
     if include_zero:

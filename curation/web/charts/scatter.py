@@ -34,35 +34,71 @@ class ScatterPoint:
 
 
 def scatter_plot(
-    points: Sequence[ScatterPoint], *, identifier: str, unit: str, noise: float | None = None,
-    slope: float | None = None, title: str = "Predicted against actual", mark: SafeString | str = "",
+    points: Sequence[ScatterPoint],
+    *,
+    identifier: str,
+    unit: str,
+    noise: float | None = None,
+    slope: float | None = None,
+    title: str = "Predicted against actual",
+    mark: SafeString | str = "",
 ) -> SafeString:
     """Points on the identity line were predicted exactly; ``noise`` is the band's half-width.
 
     ``slope`` draws actual = slope · predicted, the calibration line.
     """
     if not points:
-        return empty_figure(kind="scatter", identifier=identifier, title=title,
-                            reason="No prediction has been checked by retraining yet.")
-    domain = padded([value for point in points for value in (point.predicted, point.actual)], include_zero=True)
+        return empty_figure(
+            kind="scatter",
+            identifier=identifier,
+            title=title,
+            reason="No prediction has been checked by retraining yet.",
+        )
+    domain = padded(
+        [value for point in points for value in (point.predicted, point.actual)], include_zero=True
+    )
     across, up = Scale(*domain, 9, 98), Scale(*domain, PLOT_BOTTOM, PLOT_TOP)
     factor = 100.0 if in_unit(1.0, unit)[1] == "%" else 1.0
     name = change_unit(unit)
     drawn = [
         vertical_axis(up, with_sign=True, factor=factor),
-        horizontal_axis(across, PLOT_TOP, PLOT_BOTTOM, f"predicted change, {name}", with_sign=True, factor=factor),
+        horizontal_axis(
+            across,
+            PLOT_TOP,
+            PLOT_BOTTOM,
+            f"predicted change, {name}",
+            with_sign=True,
+            factor=factor,
+        ),
         label(f"actual change, {name}", 0, 10, "axis-name"),
         *_reference_lines(across, up, noise, slope),
     ]
     groups = list(dict.fromkeys(point.group for point in points))
     for point in points:
         order = groups.index(point.group) % len(SHAPES)
-        said = f"{point.label}: predicted {change(point.predicted, unit)}, actual {change(point.actual, unit)}"
-        drawn.append(marker(SHAPES[order], across(point.predicted), up(point.actual), f"point series-{order + 1}", said))
+        said = (
+            f"{point.label}: predicted {change(point.predicted, unit)}, "
+            f"actual {change(point.actual, unit)}"
+        )
+        drawn.append(
+            marker(
+                SHAPES[order],
+                across(point.predicted),
+                up(point.actual),
+                f"point series-{order + 1}",
+                said,
+            )
+        )
     return figure(
-        kind="scatter", identifier=identifier, title=title, summary=scatter_summary(points, noise),
-        drawing=join(drawn), height=HEIGHT, table=_table(points, unit),
-        legend=_legend(groups, noise, slope), mark=mark,
+        kind="scatter",
+        identifier=identifier,
+        title=title,
+        summary=scatter_summary(points, noise),
+        drawing=join(drawn),
+        height=HEIGHT,
+        table=_table(points, unit),
+        legend=_legend(groups, noise, slope),
+        mark=mark,
     )
 
 
@@ -76,14 +112,23 @@ def scatter_summary(points: Sequence[ScatterPoint], noise: float | None) -> str:
     return text
 
 
-def _reference_lines(across: Scale, up: Scale, noise: float | None, slope: float | None) -> list[SafeString]:
+def _reference_lines(
+    across: Scale, up: Scale, noise: float | None, slope: float | None
+) -> list[SafeString]:
     low, high = across.low, across.high
     drawn = []
     if noise is not None:
-        corners = [(low, low - noise), (high, high - noise), (high, high + noise), (low, low + noise)]
+        corners = [
+            (low, low - noise),
+            (high, high - noise),
+            (high, high + noise),
+            (low, low + noise),
+        ]
         points = [(across(x), up.clamped(y)) for x, y in _clipped(corners, low, high)]
         drawn.append(stretched(points, HEIGHT, "noise-band", closed=True))
-    drawn.append(stretched([(across(low), up(low)), (across(high), up(high))], HEIGHT, "identity-line"))
+    drawn.append(
+        stretched([(across(low), up(low)), (across(high), up(high))], HEIGHT, "identity-line")
+    )
     if slope is not None:
         ends = [(x, slope * x) for x in _within(slope, low, high)]
         drawn.append(stretched([(across(x), up(y)) for x, y in ends], HEIGHT, "fit-line"))
@@ -98,7 +143,9 @@ def _within(slope: float, low: float, high: float) -> tuple[float, float]:
     return max(low, bounds[0]), min(high, bounds[1])
 
 
-def _clipped(corners: list[tuple[float, float]], low: float, high: float) -> list[tuple[float, float]]:
+def _clipped(
+    corners: list[tuple[float, float]], low: float, high: float
+) -> list[tuple[float, float]]:
     """The band's polygon cut by the plot's bottom and top (Sutherland–Hodgman on two edges)."""
     for inside, bound in ((lambda y: y >= low, low), (lambda y: y <= high, high)):
         kept: list[tuple[float, float]] = []
@@ -115,11 +162,14 @@ def _clipped(corners: list[tuple[float, float]], low: float, high: float) -> lis
 def _legend(groups: Sequence[str], noise: float | None, slope: float | None) -> list[LegendEntry]:
     entries = [
         LegendEntry(group, SHAPES[order % len(SHAPES)], f"point series-{order % len(SHAPES) + 1}")
-        for order, group in enumerate(groups) if group
+        for order, group in enumerate(groups)
+        if group
     ]
     entries.append(LegendEntry("identity: actual equals predicted", "line", "identity-line"))
     if slope is not None:
-        entries.append(LegendEntry(f"fitted: actual is {slope:.2f} times predicted", "line", "fit-line"))
+        entries.append(
+            LegendEntry(f"fitted: actual is {slope:.2f} times predicted", "line", "fit-line")
+        )
     if noise is not None:
         entries.append(LegendEntry("seed noise", "band", "noise-band"))
     return entries
@@ -131,5 +181,7 @@ def _table(points: Sequence[ScatterPoint], unit: str) -> Table:
         for point in points[:MOST_POINTS_IN_TABLE]
     ]
     if len(points) > MOST_POINTS_IN_TABLE:
-        rows.append([f"and {len(points) - MOST_POINTS_IN_TABLE:,} more, all drawn above", "", "", ""])
+        rows.append(
+            [f"and {len(points) - MOST_POINTS_IN_TABLE:,} more, all drawn above", "", "", ""]
+        )
     return Table(["Pair", "Group", "Predicted", "Actual"], rows)

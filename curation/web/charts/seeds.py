@@ -26,7 +26,13 @@ from curation.web.formatting import (
 )
 
 ROW_HEIGHT = 54
-_LOOKS = {"predicted": "circle", "actual": "diamond", "placebo": "square", "edited": "diamond", "unedited": "circle"}
+_LOOKS = {
+    "predicted": "circle",
+    "actual": "diamond",
+    "placebo": "square",
+    "edited": "diamond",
+    "unedited": "circle",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,13 @@ class SeedGroup:
 
 
 def seed_dots(
-    groups: Sequence[SeedGroup], *, identifier: str, unit: str, title: str = "Every retrain",
-    changes: bool = True, predicted: Measure | None = None,
+    groups: Sequence[SeedGroup],
+    *,
+    identifier: str,
+    unit: str,
+    title: str = "Every retrain",
+    changes: bool = True,
+    predicted: Measure | None = None,
 ) -> SafeString:
     """One dot a seed. ``changes`` are differences (with sign and zero line), else levels.
 
@@ -49,7 +60,9 @@ def seed_dots(
     """
     groups = [group for group in groups if group.values]
     if not groups:
-        return empty_figure(kind="seeds", identifier=identifier, title=title, reason="No retrain has finished yet.")
+        return empty_figure(
+            kind="seeds", identifier=identifier, title=title, reason="No retrain has finished yet."
+        )
     extents: list[float | None] = [value for group in groups for value in group.values.values()]
     for measure in [predicted, *(group.mean for group in groups)]:
         if measure:
@@ -68,11 +81,17 @@ def seed_dots(
         drawn.append(_group(group, scale, row * ROW_HEIGHT, write))
     rows = [
         [group.label, str(seed), write(value)]
-        for group in groups for seed, value in sorted(group.values.items())
+        for group in groups
+        for seed, value in sorted(group.values.items())
     ]
     return figure(
-        kind="seeds", identifier=identifier, title=title, summary=_summary(groups, unit, changes),
-        drawing=join(drawn), height=height + 40, table=Table(["Arm", "Seed", "Value"], rows),
+        kind="seeds",
+        identifier=identifier,
+        title=title,
+        summary=_summary(groups, unit, changes),
+        drawing=join(drawn),
+        height=height + 40,
+        table=Table(["Arm", "Seed", "Value"], rows),
         legend=_legend(groups, predicted),
     )
 
@@ -81,7 +100,9 @@ def _writer(groups: Sequence[SeedGroup], unit: str, changes: bool) -> Callable[[
     """One number of decimals for every dot, from the spread of all of them."""
     values = [value for group in groups for value in group.values.values()]
     factor = 100 if in_unit(1.0, unit)[1] == "%" else 1
-    decimals = decimals_for(factor * (max(values) - min(values)) or factor * max(map(abs, values)), significant=3)
+    decimals = decimals_for(
+        factor * (max(values) - min(values)) or factor * max(map(abs, values)), significant=3
+    )
     write = change if changes else with_unit
     return lambda value: write(value, unit, decimals)
 
@@ -93,11 +114,29 @@ def _group(group: SeedGroup, scale: Scale, top: float, write: Callable[[float], 
     for order, (seed, value) in enumerate(sorted(group.values.items())):
         # A fixed zigzag keeps equal values apart without pretending that height means anything.
         y = middle + (-5, 5, 0)[order % 3]
-        drawn.append(marker(shape, scale(value), y, f"{group.kind} seed-dot", f"seed {seed}: {write(value)}"))
+        drawn.append(
+            marker(shape, scale(value), y, f"{group.kind} seed-dot", f"seed {seed}: {write(value)}")
+        )
     if group.mean:
         if group.mean.low is not None and group.mean.high is not None:
-            drawn.append(line(scale(group.mean.low), middle, scale(group.mean.high), middle, f"{group.kind} whisker"))
-        drawn.append(line(scale(group.mean.value), middle - 10, scale(group.mean.value), middle + 10, f"{group.kind} mean-tick"))
+            drawn.append(
+                line(
+                    scale(group.mean.low),
+                    middle,
+                    scale(group.mean.high),
+                    middle,
+                    f"{group.kind} whisker",
+                )
+            )
+        drawn.append(
+            line(
+                scale(group.mean.value),
+                middle - 10,
+                scale(group.mean.value),
+                middle + 10,
+                f"{group.kind} mean-tick",
+            )
+        )
     return join(drawn)
 
 
@@ -109,12 +148,16 @@ def _summary(groups: Sequence[SeedGroup], unit: str, changes: bool) -> str:
             said = f"mean {estimate(group.mean.value, group.mean.low, group.mean.high, unit)}"
         else:
             said = f"mean {write(sum(values) / len(values))}"
-        sentences.append(f"{group.label}: {said}, seeds from {write(min(values))} to {write(max(values))}.")
+        sentences.append(
+            f"{group.label}: {said}, seeds from {write(min(values))} to {write(max(values))}."
+        )
     return " ".join(sentences)
 
 
 def _legend(groups: Sequence[SeedGroup], predicted: Measure | None) -> list[LegendEntry]:
-    entries = [LegendEntry(group.label, _LOOKS.get(group.kind, "circle"), group.kind) for group in groups]
+    entries = [
+        LegendEntry(group.label, _LOOKS.get(group.kind, "circle"), group.kind) for group in groups
+    ]
     if predicted and predicted.low is not None:
         entries.append(LegendEntry("predicted interval (hypothesis)", "band", "predicted-band"))
     return entries

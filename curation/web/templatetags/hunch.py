@@ -15,20 +15,43 @@ from curation.web.icons import icon as draw_icon
 register = template.Library()
 
 for _name in (
-    "number", "signed", "percentage", "count", "compact_count", "duration", "file_size", "short_hash",
+    "number",
+    "signed",
+    "percentage",
+    "count",
+    "compact_count",
+    "duration",
+    "file_size",
+    "short_hash",
 ):
     register.filter(_name, getattr(formatting, _name))
 
 # State or outcome → (look of the chip, icon). Every chip says in words what its colour says.
 _CHIPS = {
-    "ready": ("good", "check"), "succeeded": ("good", "check"), "complete": ("good", "check"),
-    "supported": ("good", "check"), "accepted": ("good", "check"),
-    "direction_only": ("warn", "half"), "inconclusive": ("", "question"), "not_finished": ("", "clock"),
-    "contradicted": ("bad", "cross"), "invalidated": ("bad", "cross"), "abandoned": ("", "dash"),
-    "failed": ("bad", "cross"), "refused": ("bad", "cross"), "cancelled": ("", "dash"),
-    "running": ("live", "clock"), "training": ("live", "clock"), "importing": ("live", "clock"),
-    "uploaded": ("live", "clock"), "checking": ("live", "clock"), "waiting": ("", "clock"),
-    "queued": ("", "clock"), "inspected": ("warn", "arrow"), "locked": ("", "lock"), "frozen": ("", "lock"),
+    "ready": ("good", "check"),
+    "succeeded": ("good", "check"),
+    "complete": ("good", "check"),
+    "supported": ("good", "check"),
+    "accepted": ("good", "check"),
+    "direction_only": ("warn", "half"),
+    "inconclusive": ("", "question"),
+    "not_finished": ("", "clock"),
+    "contradicted": ("bad", "cross"),
+    "invalidated": ("bad", "cross"),
+    "abandoned": ("", "dash"),
+    "failed": ("bad", "cross"),
+    "refused": ("bad", "cross"),
+    "cancelled": ("", "dash"),
+    "running": ("live", "clock"),
+    "training": ("live", "clock"),
+    "importing": ("live", "clock"),
+    "uploaded": ("live", "clock"),
+    "checking": ("live", "clock"),
+    "waiting": ("", "clock"),
+    "queued": ("", "clock"),
+    "inspected": ("warn", "arrow"),
+    "locked": ("", "lock"),
+    "frozen": ("", "lock"),
     "draft": ("", "dash"),
 }
 
@@ -40,10 +63,13 @@ def icon(name: str, size: int = 16) -> SafeString:
 
 @register.simple_tag
 def state_chip(state: str, words: str) -> SafeString:
-    """A chip with an icon and words for a state of a job, version, baseline, registration or verdict."""
+    """A chip with an icon and words for the state of an object or the outcome of a test."""
     look, name = _CHIPS.get(state, ("", "dash"))
     return format_html(
-        '<span class="chip{}">{}{}</span>', f" chip-{look}" if look else "", draw_icon(name, 13), words
+        '<span class="chip{}">{}{}</span>',
+        f" chip-{look}" if look else "",
+        draw_icon(name, 13),
+        words,
     )
 
 
@@ -53,7 +79,9 @@ def level(value: float | None, unit: str) -> str:
 
 
 @register.simple_tag
-def change(value: float | None, unit: str, low: float | None = None, high: float | None = None) -> str:
+def change(
+    value: float | None, unit: str, low: float | None = None, high: float | None = None
+) -> str:
     """A signed change with its unit; with ``low`` and ``high`` its digits follow their width."""
     if low is None or high is None:
         return formatting.change(value, unit)
@@ -84,7 +112,8 @@ def ago(moment: datetime | None) -> SafeString | str:
         return formatting.MISSING
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
-        moment.isoformat(), moment.strftime("%-d %B %Y, %H:%M UTC"),
+        moment.isoformat(),
+        moment.strftime("%-d %B %Y, %H:%M UTC"),
         formatting.relative_time(moment, timezone.now()),
     )
 
