@@ -68,6 +68,7 @@ class Trajectory:
         self._asked_spacing = spacing
         self._spacing = 0
         self._row_shape: tuple[int, ...] = ()
+        self._item_bytes = 0
         self._block_length = 0
         self._keeps_blocks = True
         self._blocks: list[_Block] = []
@@ -101,6 +102,7 @@ class Trajectory:
         square_root = math.isqrt(max(0, number_of_steps - 1)) + 1
         self._spacing = self._asked_spacing or (1 if fits else square_root)
         self.number_of_steps, self._row_shape = number_of_steps, tuple(row_shape)
+        self._item_bytes = item_bytes
         recorded = -(-number_of_steps // self._spacing) + 1
         self._keeps_blocks = recorded * state_bytes <= self.memory_budget
         largest = LARGEST_BLOCK if self._keeps_blocks else min(
@@ -200,7 +202,7 @@ class Trajectory:
     def _write_plan(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         plan = {"spacing": self._spacing, "number_of_steps": self.number_of_steps,
-                "row_shape": list(self._row_shape), "item_bytes": 4}
+                "row_shape": list(self._row_shape), "item_bytes": self._item_bytes}
         aside = folder / "trajectory.json.partial"
         aside.write_text(json.dumps(plan))
         os.replace(aside, folder / "trajectory.json")

@@ -1,0 +1,201 @@
+"""Exact influence by differentiating the whole training run (Ilyas & Engstrom 2025, "MAGIC").
+
+A run is s_{t+1} = step_t(s_t, g_t), with s = (θ, optimizer state) and g_t = Σ wᵢ ∇ℓᵢ(θ_t) / B.
+Walking back from ∂behaviour/∂θ_T, each step pulls the cotangent of s through the optimizer in
+closed form, which gives u, the cotangent of g_t; then ∂behaviour/∂θ gains (∂g_t/∂θ)ᵀ u, and each
+example of the batch gains u · ∇ℓᵢ / B. The sum over steps is d behaviour / d wᵢ, the score.
+
+Cost for each seed: about 2 to 3 training steps per step, plus 1 where states are recomputed
+between checkpoints; behaviours share the step. Memory: one state per checkpoint and the states
+of one segment, plus (1 + slots) · K · P for the cotangents.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.influence.behaviours import Behaviour
+from workers.influence.interface import (
+    Cost,
+    InfluenceMethod,
+    InfluenceScores,
+    LeftOutSeed,
+    NoUsableSeed,
+    Progress,
+    shared_problem,
+)
+from workers.influence.replay_walk import BackwardWalk, BlowUp
+from workers.training.optimizers import build_optimizer
+from workers.training.problem import TrainingProblem
+from workers.training.program import TrainingProgram
+from workers.training.trainer import TrainingRun, train
+from workers.training.trajectory import Trajectory
+
+
+class NotReplayable(ValueError):
+    """The recipe or the run cannot be replayed exactly; the message says why."""
+
+
+class Replay(InfluenceMethod):
+    """See the module. `work_folder` keeps what a killed computation had reached; running it again
+    with the same runs and behaviours goes on from there."""
+
+    name: ClassVar[str] = "replay"
+    title: ClassVar[str] = "Replay"
+    question: ClassVar[str] = (
+        "How would the behaviour change if the model were trained again, with the same seed for "
+        "one seed's scores and with a fresh seed for their mean?"
+    )
+    paper: ClassVar[str] = "Ilyas & Engstrom 2025, MAGIC: near-optimal data attribution"
+
+    def __init__(
+        self,
+        *,
+        work_folder: Path | None = None,
+        memory_budget: int = 1 << 30,
+        growth_limit: float = 1e4,
+    ) -> None:
+        self.work_folder = work_folder
+        self.memory_budget = memory_budget
+        self.growth_limit = growth_limit
+        """How many times its first norm the cotangent of θ may reach before a seed is left out."""
+
+    def estimate_cost(
+        self, problem: TrainingProblem, number_of_seeds: int, behaviours: Sequence[Behaviour]
+    ) -> Cost:
+        """Times a short real run and its replay. Raises NotReplayable."""
+        check_replayable(problem)
+        steps = min(TIMED_STEPS, problem.number_of_steps)
+        sample = _shortened(problem, steps)
+        run = train(sample, 0, trajectory=Trajectory(spacing=1))
+        groups = self._groups(run, len(behaviours))
+        first = list(behaviours)[: len(groups[0])]
+        BackwardWalk(run, first, self.growth_limit).finish()  # the first call warms up
+        began = time.perf_counter()
+        walk = BackwardWalk(run, first, self.growth_limit)
+        started = time.perf_counter() - began
+        walk.finish()
+        per_step = (time.perf_counter() - began - started) / sample.number_of_steps
+        state_bytes = run.trajectory.rows(0).nbytes if run.trajectory else 0
+        if (problem.number_of_steps + 1) * state_bytes > self.memory_budget:
+            per_step += run.seconds / sample.number_of_steps
+        seconds = number_of_seeds * len(groups) * (started + per_step * problem.number_of_steps)
+        stored = (problem.number_of_steps + 1) * state_bytes
+        return Cost(seconds, min(stored, self.memory_budget) + walk.cotangents.nbytes * 2)
+
+    def scores(
+        self,
+        runs: Sequence[TrainingRun],
+        behaviours: Sequence[Behaviour],
+        progress: Progress | None = None,
+    ) -> InfluenceScores:
+        """Scores of every seed; a seed that blows up is left out with the reason.
+
+        Raises NotReplayable for a recipe with dropout or mixed precision or a run without a
+        recorded trajectory, and NoUsableSeed when every seed blew up.
+        """
+        problem = shared_problem(runs)
+        check_replayable(problem)
+        for run in runs:
+            if run.trajectory is None or not run.trajectory.is_complete:
+                raise NotReplayable(f"the run of seed {run.seed} has no complete trajectory")
+        report = _SharedProgress(progress, len(runs), problem.number_of_steps)
+        kept: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+        seeds, growths, left_out = [], [], []
+        for run in runs:
+            try:
+                scores, growth = self._scores_of_run(run, behaviours, report)
+            except BlowUp as blow_up:
+                left_out.append(LeftOutSeed(run.seed, str(blow_up)))
+                report.skip_to_next_run()
+                continue
+            kept.append(scores.T.to(torch.float32).numpy())
+            seeds.append(run.seed)
+            growths.append(growth.tolist())
+        if not kept:
+            raise NoUsableSeed(left_out)
+        return InfluenceScores(
+            np.stack(kept), tuple(seeds), tuple(left_out), {"cotangent_growth": growths}
+        )
+
+    def _scores_of_run(
+        self, run: TrainingRun, behaviours: Sequence[Behaviour], report: _SharedProgress
+    ) -> tuple[Tensor, Tensor]:
+        """(K, N) scores and (K,) largest growth of the cotangents."""
+        scores, growths = [], []
+        groups = self._groups(run, len(behaviours))
+        for number, group in enumerate(groups):
+            report.begin_group(number, len(groups))
+            walk = BackwardWalk(
+                run, [behaviours[place] for place in group], self.growth_limit,
+                work_folder=self.work_folder, memory_budget=self.memory_budget,
+            )
+            walk.finish(report)
+            scores.append(walk.scores)
+            growths.append(walk.largest_growth)
+        report.end_run()
+        return torch.cat(scores), torch.cat(growths)
+
+    def _groups(self, run: TrainingRun, number_of_behaviours: int) -> list[range]:
+        """Which behaviours share a walk: as many as the memory budget holds cotangents for."""
+        vectors = 2 * (1 + len(build_optimizer(run.problem.recipe, 0).slots))
+        bytes_each = vectors * run.parameters.nbytes
+        size = max(1, self.memory_budget // bytes_each)
+        return [range(start, min(start + size, number_of_behaviours))
+                for start in range(0, number_of_behaviours, size)]
+
+
+TIMED_STEPS = 5
+
+
+def check_replayable(problem: TrainingProblem) -> None:
+    """Raises NotReplayable, with the reason, for a recipe whose steps cannot be repeated exactly
+    or differentiated."""
+    if problem.recipe.dropout > 0:
+        raise NotReplayable(
+            "the recipe uses dropout: its random masks make a step's derivative differ from the "
+            "effect of an edit; train with dropout 0"
+        )
+    if problem.recipe.precision.startswith("mixed"):
+        raise NotReplayable(
+            "the recipe uses mixed precision, whose rounding has no derivative; use float32"
+        )
+
+
+def _shortened(problem: TrainingProblem, steps: int) -> TrainingProblem:
+    """The same problem on its first examples, so that one epoch has `steps` full batches."""
+    number = min(len(problem.train), steps * problem.recipe.batch_size)
+    return replace(problem, train=problem.train.select(torch.arange(number)),
+                   recipe=replace(problem.recipe, epochs=1))
+
+
+class _SharedProgress:
+    """Counts the steps of all walks of all runs as one job."""
+
+    def __init__(self, progress: Progress | None, runs: int, steps: int) -> None:
+        self.progress = progress
+        self.steps = steps
+        self.total = runs * steps
+        self.before = 0
+        self.group, self.groups = 0, 1
+
+    def begin_group(self, group: int, groups: int) -> None:
+        self.group, self.groups = group, groups
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            within = (self.group * total + done) // self.groups
+            self.progress(self.before + within, self.total)
+
+    def end_run(self) -> None:
+        self.before += self.steps
+
+    skip_to_next_run = end_run
