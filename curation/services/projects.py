@@ -23,6 +23,16 @@ def create_project(
 
 
 @transaction.atomic
+def update_project(*, project: Project, name: str, description: str, by: Any) -> Project:
+    """Rename a project or describe it anew."""
+    project.name, project.description = name.strip(), description.strip()
+    project.full_clean()
+    project.save(update_fields=["name", "description"])
+    audit.record(action="project changed", actor=by, project=project, target=project)
+    return project
+
+
+@transaction.atomic
 def set_member(*, project: Project, user: Any, role: str, by: Any) -> Membership:
     """Add a member or change a role.
 

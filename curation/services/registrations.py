@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
+
+import numpy as np
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -11,6 +14,7 @@ from curation.models import (
     Arm,
     Behaviour,
     Deviation,
+    Estimate,
     Influence,
     Job,
     JobKind,
@@ -23,6 +27,7 @@ from curation.models import (
 from curation.services import audit, jobs, proposals
 from curation.services.training_setup import take_seeds
 from workers.evidence.canonical import canonical_json, canonical_sha256
+from workers.evidence.intervals import first_prediction_interval
 from workers.evidence.verdicts import DecisionRule
 
 MIN_SEEDS, MAX_SEEDS = 2, 64
@@ -40,7 +45,7 @@ class ChecklistItem:
 
 def checklist(*, proposal: Proposal, primary_behaviour: Behaviour | None) -> list[ChecklistItem]:
     """What must hold before the plan can be locked, in words."""
-    predictions = _predictions(proposal)
+    predictions = current_predictions(proposal)
     return [
         ChecklistItem(
             "Edits",
@@ -80,6 +85,7 @@ def register(
     smallest_effect: float,
     by: Any,
     level: float = 0.9,
+    placebo_must_differ: bool = False,
 ) -> Registration:
     """Freeze the proposal and lock the plan of its test.
 
@@ -103,21 +109,29 @@ def register(
         raise ValidationError([f"{item.name}: {item.explanation}" for item in unmet])
     if proposal.state == ProposalState.DRAFT:
         proposal = proposals.freeze(proposal=proposal, by=by)
+    predictions = current_predictions(proposal)
     seeds = take_seeds(baseline=proposal.baseline, count=number_of_seeds)
-    rule = DecisionRule(level=level, smallest_effect=smallest_effect)
-    plan = _plan(proposal, primary_behaviour, seeds, rule)
-    text = canonical_json(plan).decode()
+    rule = DecisionRule(
+        number_of_seeds=number_of_seeds,
+        primary_behaviour=[p.behaviour_id for p in predictions].index(primary_behaviour.pk),
+        smallest_effect_of_interest=np.array(
+            [smallest_effect if p.behaviour_id == primary_behaviour.pk else 0.0 for p in predictions]
+        ),
+        alpha=round(1 - level, 6),
+        placebo_must_differ=placebo_must_differ,
+    )
+    plan = _plan(proposal, predictions, seeds, rule)
     registration = Registration(
         project=proposal.project,
         proposal=proposal,
         primary_behaviour=primary_behaviour,
         plan=plan,
-        plan_text=text,
+        plan_text=canonical_json(plan).decode(),
         plan_sha256=canonical_sha256(plan),
         seeds=seeds,
         smallest_effect=smallest_effect,
         level=level,
-        decision_rule=rule.sentence(),
+        decision_rule=plan["decision_rule"],
         locked_by=by,
     )
     registration.full_clean()
@@ -132,33 +146,28 @@ def register(
     return registration
 
 
-def _predictions(proposal: Proposal) -> list[Prediction]:
+def current_predictions(proposal: Proposal) -> list[Prediction]:
     """The proposal's predictions at its current revision; an edit-aware one takes precedence."""
-    found: dict[Any, Prediction] = {}
+    found: dict[UUID, Prediction] = {}
     rows = proposal.predictions.filter(revision=proposal.revision).select_related("behaviour")
-    for prediction in rows.order_by("-estimate"):
-        current = found.get(prediction.behaviour_id)
-        if current is None or prediction.estimate == "edit_aware":
+    for prediction in rows:
+        if prediction.behaviour_id not in found or prediction.estimate == Estimate.EDIT_AWARE:
             found[prediction.behaviour_id] = prediction
     return sorted(found.values(), key=lambda p: (p.behaviour.position, p.behaviour.created_at))
 
 
 def _plan(
-    proposal: Proposal, primary: Behaviour, seeds: list[int], rule: DecisionRule
+    proposal: Proposal, predictions: list[Prediction], seeds: list[int], rule: DecisionRule
 ) -> dict[str, Any]:
     baseline = proposal.baseline
-    version = baseline.dataset_version
-    influences = {
-        influence.behaviour_id: influence
-        for influence in Influence.objects.filter(baseline=baseline).only(
-            "behaviour_id", "scores_file_id"
-        )
-    }
+    scores = dict(
+        Influence.objects.filter(baseline=baseline).values_list("behaviour_id", "scores_file_id")
+    )
     return {
         "question": "mean effect of the edits over retrains from scratch with fresh seeds",
         "proposal": str(proposal.pk),
         "hypothesis": proposal.hypothesis,
-        "dataset_sha256": version.content_sha256,
+        "dataset_sha256": baseline.dataset_version.content_sha256,
         "model": {"architecture": baseline.model.architecture, "files": baseline.model.files},
         "recipe": baseline.recipe.settings,
         "edits_sha256": proposal.edits_sha256,
@@ -166,30 +175,39 @@ def _plan(
         "baseline_seeds": baseline.seeds,
         "fresh_seeds": seeds,
         "arms": [arm.value for arm in Arm],
-        "primary_behaviour": str(primary.pk),
-        "decision_rule": rule.sentence(),
-        "level": rule.level,
-        "smallest_effect_of_interest": rule.smallest_effect,
+        "decision_rule": rule.sentence([p.behaviour.name for p in predictions]),
+        "rule": rule.to_json(),
         "predictions": [
-            {
-                "behaviour": str(p.behaviour_id),
-                "name": p.behaviour.name,
-                "kind": p.behaviour.kind,
-                "unit": p.behaviour.unit,
-                "better": p.behaviour.better,
-                "method": p.method,
-                "estimate": p.estimate,
-                "value": p.value,
-                "low": p.low,
-                "high": p.high,
-                "level": p.level,
-                "calibrated": p.calibrated,
-                "scores_sha256": influences[p.behaviour_id].scores_file_id
-                if p.behaviour_id in influences
-                else "",
-            }
-            for p in _predictions(proposal)
+            _planned_prediction(prediction, len(seeds), scores.get(prediction.behaviour_id, ""))
+            for prediction in predictions
         ],
+    }
+
+
+def _planned_prediction(prediction: Prediction, number_of_seeds: int, scores_sha256: str) -> dict[str, Any]:
+    """The prediction as registered: its interval is for the mean of as many seeds as the test has."""
+    interval = first_prediction_interval(
+        prediction.details["per_seed"],
+        prediction.level,
+        value=prediction.value,
+        number_of_retrain_seeds=number_of_seeds,
+    )
+    low, high = float(interval.low[0]), float(interval.high[0])
+    behaviour = prediction.behaviour
+    return {
+        "behaviour": str(behaviour.pk),
+        "name": behaviour.name,
+        "kind": behaviour.kind,
+        "unit": behaviour.unit,
+        "better": behaviour.better,
+        "method": prediction.method,
+        "estimate": prediction.estimate,
+        "value": prediction.value,
+        "low": min(low, prediction.low),
+        "high": max(high, prediction.high),
+        "level": prediction.level,
+        "calibrated": prediction.calibrated,
+        "scores_sha256": scores_sha256,
     }
 
 

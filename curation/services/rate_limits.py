@@ -1,0 +1,73 @@
+"""Rate limits that hold under parallel calls: one atomic script in Valkey for each decision."""
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import redis
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+# Generic cell rate algorithm: the key holds the time at which the bucket would be empty again.
+# ARGV: seconds between two calls at the steady rate, burst in seconds. Returns the wait in
+# microseconds, 0 when the call may pass. Time comes from the server, so that clocks cannot disagree.
+SCRIPT = """
+local now = redis.call('TIME')
+local microseconds = now[1] * 1000000 + now[2]
+local interval = tonumber(ARGV[1])
+local burst = tonumber(ARGV[2])
+local empty_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), microseconds)
+local wait = empty_at + interval - burst - microseconds
+if wait > 0 then return math.ceil(wait) end
+local next_empty = empty_at + interval
+redis.call('SET', KEYS[1], string.format('%.0f', next_empty), 'PX', math.ceil((next_empty - microseconds) / 1000) + 1)
+return 0
+"""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `calls` at once, refilled evenly over `seconds`."""
+
+    name: str
+    calls: int
+    seconds: float
+
+
+class RateLimited(Exception):
+    """The caller has to wait; `retry_after` is in whole seconds."""
+
+    def __init__(self, limit: Limit, retry_after: int) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(
+            f"More than {limit.calls} {limit.name} in {limit.seconds:g} seconds; "
+            f"wait {retry_after} second{'s' if retry_after != 1 else ''}."
+        )
+
+
+@cache
+def connection() -> redis.Redis:
+    return redis.Redis.from_url(settings.CACHES["default"]["LOCATION"], socket_timeout=2)
+
+
+def take(*, limit: Limit, identity: str, fail_open: bool = True) -> None:
+    """Count one call of `identity`. `fail_open` decides what happens while Valkey is away.
+
+    Raises:
+        RateLimited: the limit is reached; nothing is counted.
+        redis.RedisError: Valkey is away and `fail_open` is false.
+    """
+    interval = limit.seconds / limit.calls * 1_000_000
+    key = f"hunch:limit:{limit.name}:{identity}"
+    try:
+        wait = connection().eval(SCRIPT, 1, key, interval, limit.seconds * 1_000_000)
+    except redis.RedisError as error:
+        if not fail_open:
+            raise
+        logger.warning("rate limits are off while the cache is away (%s)", type(error).__name__)
+        return
+    if int(wait):  # type: ignore[arg-type]
+        raise RateLimited(limit, max(1, math.ceil(int(wait) / 1_000_000)))  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+"""Jobs on dataset versions: inspect an upload for the mapping page, import it to the canonical Parquet."""
+
+from typing import Any
+
+from curation.models import DatasetVersion, VersionState
+from curation.services.files import local_path, store_path, work_folder
+from workers.formats.column_mapping import ColumnMapping
+from workers.formats.content import DatasetPart
+from workers.formats.guarded import import_guarded, inspect_guarded
+from workers.formats.limits import DatasetLimits
+from workers.formats.resource_guard import ResourceLimits
+from workers.tasks.handler import Handler
+from workers.tasks.report import JobReport
+
+
+class _OnVersion(Handler):
+    @property
+    def version(self) -> DatasetVersion:
+        return DatasetVersion.objects.select_related("source_file", "dataset__project").get(
+            pk=self.job.target_id
+        )
+
+    def parts(self, version: DatasetVersion) -> list[DatasetPart]:
+        assert version.source_file is not None
+        return [DatasetPart(local_path(version.source_file), version.file_name)]
+
+    def update(self, **values: Any) -> None:
+        DatasetVersion.objects.filter(pk=self.job.target_id).exclude(state=VersionState.READY).update(**values)
+
+    def failed(self, message: str) -> None:
+        self.update(state=VersionState.REFUSED, error=message)
+
+
+class InspectDataset(_OnVersion):
+    def run(self, report: JobReport) -> None:
+        version = self.version
+        report.stage("Inspecting the file")
+        inspection = inspect_guarded(self.parts(version), DatasetLimits(), ResourceLimits())
+        self.update(state=VersionState.INSPECTED, inspection=inspection, error="")
+
+
+class ImportDataset(_OnVersion):
+    def run(self, report: JobReport) -> None:
+        version = self.version
+        report.stage("Importing examples")
+        with work_folder() as folder:
+            output = folder / "examples.parquet"
+            summary = import_guarded(
+                self.parts(version),
+                ColumnMapping.from_json(version.column_mapping),
+                DatasetLimits(),
+                output,
+                ResourceLimits(),
+                progress=report,
+            )
+            examples_file = store_path(path=output)
+        self.update(
+            state=VersionState.READY,
+            examples_file=examples_file,
+            task=summary["task"],
+            classes=summary["classes"],
+            content_sha256=summary["content_sha256"],
+            train_count=summary["train_rows"],
+            probe_count=summary["probe_rows"],
+            summary=summary,
+            error="",
+        )
+
+    def failed(self, message: str) -> None:
+        self.update(state=VersionState.INSPECTED, error=message)

@@ -1,0 +1,86 @@
+"""The job that computes influence scores of a baseline's behaviours by one method."""
+
+import numpy as np
+import torch
+
+from curation.models import Baseline, Behaviour, Influence
+from workers.influence.behaviours import behaviour_values
+from workers.influence.interface import InfluenceScores
+from workers.influence.registry import build_method
+from workers.tasks.handler import Handler
+from workers.tasks.loading import LoadedBaseline, load_baseline, load_parameters, measured_behaviours, store_array
+from workers.tasks.report import JobReport
+from workers.training.parameters import ParameterLayout
+from workers.training.trainer import TrainingRun, train
+from workers.training.trajectory import Trajectory
+
+
+class Attribute(Handler):
+    def run(self, report: JobReport) -> None:
+        baseline = Baseline.objects.get(pk=self.job.target_id)
+        name = self.job.payload["method"]
+        behaviours = list(
+            baseline.behaviours.filter(archived_at=None).exclude(influences__method=name)
+        )
+        if not behaviours:
+            return
+        loaded = load_baseline(baseline.pk)
+        measured = measured_behaviours(loaded, behaviours)
+        report.stage("Measuring behaviours")
+        measure(baseline, loaded, behaviours)
+        method = build_method(name)
+        report.stage("Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds))
+        runs = self._recorded_runs(baseline, loaded, report)
+        report.stage(f"Computing influence by {method.title.lower()}")
+        scores = method.scores(runs, measured, progress=report)
+        self._save(baseline, name, behaviours, scores)
+
+    def _recorded_runs(
+        self, baseline: Baseline, loaded: LoadedBaseline, report: JobReport
+    ) -> list[TrainingRun]:
+        """Training is deterministic: the runs are recorded anew instead of keeping every state on disk."""
+        steps = loaded.problem.number_of_steps
+        return [
+            train(
+                loaded.problem,
+                seed,
+                trajectory=Trajectory(),
+                progress=lambda done, _, before=position * steps: report(
+                    before + done, steps * len(baseline.seeds)
+                ),
+            )
+            for position, seed in enumerate(baseline.seeds)
+        ]
+
+    def _save(
+        self, baseline: Baseline, name: str, behaviours: list[Behaviour], scores: InfluenceScores
+    ) -> None:
+        aggregate = scores.aggregate()
+        for column, behaviour in enumerate(behaviours):
+            Influence.objects.get_or_create(
+                behaviour=behaviour,
+                method=name,
+                defaults={
+                    "baseline": baseline,
+                    "scores_file": store_array(np.ascontiguousarray(aggregate[:, column])),
+                    "per_seed_file": store_array(np.ascontiguousarray(scores.per_seed[:, :, column])),
+                    "seeds": list(scores.seeds),
+                    "left_out": [{"seed": one.seed, "reason": one.reason} for one in scores.left_out],
+                    "diagnostics": scores.diagnostics,
+                },
+            )
+
+
+def measure(baseline: Baseline, loaded: LoadedBaseline, behaviours: list[Behaviour]) -> None:
+    """Save each behaviour's value on every baseline run."""
+    measured = measured_behaviours(loaded, behaviours)
+    network = loaded.problem.build_network(0)
+    layout = ParameterLayout.of(network)
+    values: dict[str, torch.Tensor] = {
+        str(run.seed): behaviour_values(measured, network, layout, load_parameters(run.parameters_file))
+        for run in baseline.runs.select_related("parameters_file")
+    }
+    for column, behaviour in enumerate(behaviours):
+        Behaviour.objects.filter(pk=behaviour.pk).update(
+            values={seed: float(row[column]) for seed, row in values.items()}
+        )

@@ -1,0 +1,127 @@
+"""From database rows and stored files to the learning code's objects, and from its results back to files."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from django.conf import settings
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from curation.models import Baseline, Behaviour, Model, StoredFile
+from curation.services.files import local_path, store_path, work_folder
+from workers.influence.behaviours import Behaviour as MeasuredBehaviour
+from workers.formats.canonical import read_metadata
+from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
+from workers.training.examples import EncodedExamples
+from workers.training.problem import TrainingProblem
+from workers.training.recipe import Recipe
+
+FEATURES_FOLDER = Path(settings.WORK_ROOT) / "features"
+
+
+@dataclass(frozen=True)
+class LoadedBaseline:
+    """A baseline's training problem, its encoded probe split, and what encodes new examples alike."""
+
+    problem: TrainingProblem
+    encoded: Encoded
+    classes: list[str]
+
+    @property
+    def probe(self) -> EncodedExamples:
+        return self.encoded.probe
+
+
+@lru_cache(maxsize=2)
+def load_baseline(baseline_id: UUID) -> LoadedBaseline:
+    """Everything about a baseline is immutable, so a worker keeps the last ones it used."""
+    baseline = Baseline.objects.select_related("dataset_version__examples_file", "model", "recipe").get(
+        pk=baseline_id
+    )
+    version = baseline.dataset_version
+    assert version.examples_file is not None
+    path = local_path(version.examples_file)
+    recipe = Recipe.from_json(baseline.recipe.settings)
+    with work_folder() as folder:
+        encoded = encode_examples(
+            pq.read_table(path),
+            read_metadata(path),
+            baseline.model.architecture,
+            model_folder=model_folder(baseline.model, folder),
+            cache_folder=FEATURES_FOLDER,
+        )
+    problem = TrainingProblem(
+        architecture=encoded.architecture,
+        train=encoded.train,
+        recipe=recipe,
+        loss=encoded.loss,
+        starting_weights=encoded.starting_weights,
+    )
+    return LoadedBaseline(problem, encoded, list(version.classes))
+
+
+def model_folder(model: Model, parent: Path) -> Path | None:
+    """The uploaded files of a model under their own names, linked into a private folder."""
+    if not model.files:
+        return None
+    folder = parent / "model"
+    folder.mkdir()
+    stored = StoredFile.objects.in_bulk(list(model.files.values()))
+    for name, sha256 in model.files.items():
+        (folder / Path(name).name).symlink_to(local_path(stored[sha256]))
+    return folder
+
+
+def measured_behaviours(loaded: LoadedBaseline, behaviours: list[Behaviour]) -> list[MeasuredBehaviour]:
+    """The learning code's behaviours over the baseline's probe examples, in the given order."""
+    return [_measured(loaded, behaviour) for behaviour in behaviours]
+
+
+def _measured(loaded: LoadedBaseline, behaviour: Behaviour) -> MeasuredBehaviour:
+    if behaviour.pasted_examples:
+        examples = _encode_pasted(loaded, behaviour)
+    else:
+        examples = loaded.probe.select(torch.tensor(behaviour.probe_indices))
+    label = loaded.classes.index(behaviour.label) if behaviour.label else None
+    return MeasuredBehaviour(kind=behaviour.kind, examples=examples, label=label)
+
+
+def _encode_pasted(loaded: LoadedBaseline, behaviour: Behaviour) -> EncodedExamples:
+    table = text_table(
+        [example["text"] for example in behaviour.pasted_examples],
+        [example["label"] for example in behaviour.pasted_examples],
+    )
+    with work_folder() as folder:
+        uploaded = model_folder(behaviour.baseline.model, folder)
+        return encode_rows(table, loaded.encoded.state, uploaded, FEATURES_FOLDER)
+
+
+def example_weights(count: int, edits: tuple[NDArray[np.int64], NDArray[np.float64]]) -> torch.Tensor:
+    """(N,) weights: 1 but for the edited train examples."""
+    weights = torch.ones(count)
+    indices, values = edits
+    weights[torch.from_numpy(indices)] = torch.from_numpy(values).to(weights.dtype)
+    return weights
+
+
+def store_array(array: NDArray[np.generic]) -> StoredFile:
+    """A NumPy array as a content-addressed .npy file."""
+    with work_folder() as folder:
+        np.save(folder / "array.npy", array, allow_pickle=False)
+        return store_path(path=folder / "array.npy")
+
+
+def store_parameters(parameters: torch.Tensor) -> StoredFile:
+    """The flat trained parameters (P,) as safetensors."""
+    with work_folder() as folder:
+        save_file({"parameters": parameters.contiguous()}, folder / "parameters.safetensors")
+        return store_path(path=folder / "parameters.safetensors")
+
+
+def load_parameters(stored: StoredFile) -> torch.Tensor:
+    return load_file(local_path(stored))["parameters"]
