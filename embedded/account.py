@@ -9,7 +9,6 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +72,20 @@ def choose_place(var: Path, programs: Path) -> Place:
 
     moved_out = outside.exists() and not (inside / "data").exists()
     namespace = None if moved_out else namespace_account()
-    if namespace and namespace.can("-x", programs / "postgres"):
-        if namespace.can("-w", private_folder(inside)):
-            return Place(namespace, inside, programs)
+    if (
+        namespace
+        and namespace.can("-x", programs / "postgres")
+        and namespace.can("-w", private_folder(inside))
+    ):
+        return Place(namespace, inside, programs)
 
     account = Account(user=nobody())
-    if moved_out or not open_to_others(var.resolve()):
+    if open_to_others(inside.parent.parent):
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.parent.chmod(inside.parent.stat().st_mode | 0o001)  # to pass through, not to list
+    else:
+        moved_out = True
+    if moved_out:
         if (inside / "data").exists():
             raise NoPlaceForData(
                 f"The database in {inside} cannot be opened: PostgreSQL does not run as root, and "
@@ -110,7 +117,5 @@ def reachable_programs(programs: Path, account: Account, home: Path) -> Path:
 def namespace_account() -> Account | None:
     """Root under another name, or None where user namespaces are not to be had."""
     user = nobody()
-    account = Account(
-        ("unshare", "--user", f"--map-user={user}", f"--map-group={user}", "--")
-    )
+    account = Account(("unshare", "--user", f"--map-user={user}", f"--map-group={user}", "--"))
     return account if account.can("-d", Path("/")) else None

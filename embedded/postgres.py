@@ -64,7 +64,7 @@ class Postgres:
 
     @property
     def cluster_name(self) -> str:
-        """Stands in the command line of the server and of all its children: they are known by it."""
+        """Stands in the command line of the server and its children, which are known by it."""
         return f"hunch-{short_hash(self.var)}"
 
     def process(self) -> Process:
@@ -114,7 +114,7 @@ class Postgres:
         """The process id of a server that already runs on this folder."""
         for process, command in self._processes():
             if Path(command[0]).name == "postgres":
-                return process.pid
+                return int(process.pid)
         return None
 
     def create_database(self) -> None:
@@ -169,9 +169,9 @@ class Postgres:
         found = []
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or [""]
-            if "postgres" in command[0] and self.cluster_name in " ".join(command):
-                if is_alive(process):
-                    found.append((process, command))
+            ours = "postgres" in command[0] and self.cluster_name in " ".join(command)
+            if ours and is_alive(process):
+                found.append((process, command))
         return found
 
     def _wait_for_survivors(self) -> None:

@@ -28,6 +28,7 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 LARGEST_LOG = 10_000_000  # bytes
 KEPT_LOGS = 3
 PAUSE = 0.05  # seconds between two looks at a process
+LOOKS_BEFORE_ADOPTION = 10
 
 
 class ProcessFailed(Exception):
@@ -66,10 +67,10 @@ class Child:
         self.adopted: psutil.Process | None = None
 
     def start(self) -> None:
+        """Adopt what an earlier run left behind, or start a new process."""
         process = self.process
-        left_behind = process.running() if process.running else None
-        if left_behind is not None:
-            self.adopted = psutil.Process(left_behind)
+        self.adopted = adopt(process)
+        if self.adopted:
             return
         if process.prepare:
             process.prepare()
@@ -104,18 +105,11 @@ class Child:
             f"{self.process.name} {what}{ending}. The end of {self.log}:\n{tail(self.log)}"
         )
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.process.ready_timeout
-        while self.process.ready and not self.process.ready():
-            if not self.alive():
-                raise self.failure("ended before it was ready")
-            if time.monotonic() > deadline:
-                raise self.failure(f"was not ready within {self.process.ready_timeout:.0f} seconds")
-            time.sleep(PAUSE)
+    def is_ready(self) -> bool:
+        """Raises `ProcessFailed` if it has ended."""
         if not self.alive():
             raise self.failure("ended before it was ready")
-        if self.process.finish:
-            self.process.finish()
+        return self.process.ready is None or self.process.ready()
 
     def ask_to_stop(self) -> None:
         if self.alive():
@@ -162,14 +156,21 @@ class Supervisor:
         """
         self._hold_folder()
         self.logs.mkdir(parents=True, exist_ok=True)
-        tier: list[Child] = []
+        tier = [Child(process, self.logs / f"{process.name}.log") for process in processes]
         self._tiers.append(tier)
-        for process in processes:
-            child = Child(process, self.logs / f"{process.name}.log")
-            child.start()
-            tier.append(child)
         for child in tier:
-            child.wait_until_ready()
+            child.start()
+        started = time.monotonic()
+        waiting = list(tier)
+        while waiting:
+            for child in list(waiting):
+                if child.is_ready():
+                    if child.process.finish:
+                        child.process.finish()
+                    waiting.remove(child)
+                elif time.monotonic() - started > child.process.ready_timeout:
+                    raise child.failure("did not become ready")
+            time.sleep(PAUSE if waiting else 0)
 
     def describe(self, **facts: object) -> None:
         """Tell a second supervisor about this one, for example `address="http://127.0.0.1:8000"`."""
@@ -247,6 +248,26 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def adopt(process: Process) -> psutil.Process | None:
+    """What an earlier run left behind, once it has been ready for half a second.
+
+    The wait is for one whose supervisor has just been killed: it answers still and ends soon. One
+    that ends meanwhile is no loss, a new one is started.
+    """
+    pid = process.running() if process.running else None
+    if pid is None or not psutil.pid_exists(pid):
+        return None
+    found = psutil.Process(pid)
+    deadline = time.monotonic() + process.ready_timeout
+    looks = 0
+    while looks < LOOKS_BEFORE_ADOPTION and time.monotonic() < deadline:
+        if not is_alive(found):
+            return None
+        looks = looks + 1 if process.ready is None or process.ready() else 0
+        time.sleep(PAUSE)
+    return found
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Whether it runs; one that has ended and waits to be reaped does not."""
     try:
@@ -263,10 +284,7 @@ def already_running(var: Path, lock: Any) -> str:
     except (ValueError, KeyError):
         return f"Another Hunch is starting in {var}."
     address = f" at {facts['address']}" if "address" in facts else ""
-    return (
-        f"Hunch already runs in {var}{address} (process {process}). "
-        f"Stop it with: kill {process}"
-    )
+    return f"Hunch already runs in {var}{address} (process {process}). Stop it with: kill {process}"
 
 
 def rotate(log: Path, largest: int = LARGEST_LOG) -> None:

@@ -40,7 +40,7 @@ class ServiceUrls:
 
 
 def celery_url(redis_url: str) -> str:
-    """Translate `unix:///folder/valkey.sock?db=1` to Celery's spelling; other URLs pass unchanged."""
+    """Translate `unix:///folder/valkey.sock?db=1` to Celery's spelling; other URLs stay."""
     if not redis_url.startswith("unix://"):
         return redis_url
     path, _, query = redis_url.removeprefix("unix://").partition("?")
@@ -59,12 +59,12 @@ def with_redis_database(redis_url: str, number: int) -> str:
 
 
 def var_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of everything that the running site writes: `HUNCH_VAR`, or `var/` in the project."""
+    """The folder that the running site writes to: `HUNCH_VAR`, or `var/` in the project."""
     return Path(environment.get("HUNCH_VAR") or PROJECT_FOLDER / "var").resolve()
 
 
 def service_urls(var: Path, environment: Mapping[str, str] = os.environ) -> ServiceUrls:
-    """The operator's `DATABASE_URL` and `REDIS_URL`, or the addresses of the embedded parts of `var`.
+    """The operator's `DATABASE_URL` and `REDIS_URL`, or the addresses of the embedded parts.
 
     Raises `ServiceConfigurationError` where one of the two variables is set and the other is not:
     a site half on its own server and half embedded is a mistake more often than a wish.

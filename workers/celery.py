@@ -3,11 +3,14 @@
 import os
 
 from celery import Celery
+from celery.signals import worker_process_init
 from kombu import Queue
+
+from embedded.launch import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "curation.settings")
 
-from django.conf import settings  # noqa: E402
+from django.conf import settings
 
 QUEUES = ("predict", "train", "maintenance")
 
@@ -40,3 +43,9 @@ app.conf.update(
     },
     imports=("workers.tasks.run",),
 )
+
+
+@worker_process_init.connect
+def end_pool_process_with_worker(**_: object) -> None:
+    """A pool process busy in torch would outlive a killed worker and go on computing."""
+    end_with_parent()

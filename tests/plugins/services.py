@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pytest
 from embedded.services import service_processes
 from embedded.supervisor import Supervisor
 from embedded.urls import service_urls, with_redis_database
+
+PREFIX = "hunch-tests-"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -31,7 +34,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def start_services(config: pytest.Config) -> None:
     """Start both servers unless the environment names some, and set the variables for all."""
-    var = Path(tempfile.mkdtemp(prefix="hunch-tests-"))
+    remove_leftovers()
+    var = Path(tempfile.mkdtemp(prefix=PREFIX))
     config.add_cleanup(lambda: shutil.rmtree(var, ignore_errors=True))
     if service_urls(var).embedded:
         supervisor = Supervisor(var)
@@ -39,6 +43,13 @@ def start_services(config: pytest.Config) -> None:
         supervisor.start(*service_processes(var, durable=False))
     os.environ.update(service_urls(var).environment(), HUNCH_VAR=str(var))
     os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "0" * 40)
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of sessions that were killed more than a day ago."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > 86_400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def give_own_services(worker: str) -> None:
