@@ -67,7 +67,8 @@ def finite_differences(
 
 
 def assert_every_example_agrees(scores: np.ndarray, expected: np.ndarray) -> None:
-    relative = np.abs(scores - expected) / np.maximum(np.abs(expected), 1e-3 * np.abs(expected).max())
+    size = np.maximum(np.abs(expected), 1e-3 * np.abs(expected).max())
+    relative = np.abs(scores - expected) / size
     assert relative.max() <= 1e-4
 
 

@@ -63,7 +63,7 @@ class Behaviour:
         """(M,) the quantity on each probe example, differentiable in `parameters`."""
         dtype = next(iter(parameters.values())).dtype
         examples = self.examples.to_dtype(dtype)
-        outputs = functional_call(network, dict(parameters), (), examples.inputs)
+        outputs: Tensor = functional_call(network, dict(parameters), (), examples.inputs)
         targets = examples.targets
         if self.kind == "mean_loss":
             return LOSSES[loss_for_targets(targets)](outputs, targets)
@@ -71,7 +71,7 @@ class Behaviour:
             return _margin(outputs, targets)
         if self.kind == "label_probability":
             labels = targets if self.label is None else torch.full_like(targets, self.label)
-            return outputs.softmax(1).gather(1, labels[:, None])[:, 0]
+            return _probability(outputs, labels)
         return _completion_log_probability(outputs, targets)
 
 
@@ -102,6 +102,10 @@ def _margin(logits: Tensor, targets: Tensor) -> Tensor:
     own = logits.gather(1, targets[:, None])[:, 0]
     others = logits.scatter(1, targets[:, None], -torch.inf)
     return own - others.logsumexp(1)
+
+
+def _probability(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.softmax(1).gather(1, labels[:, None])[:, 0]
 
 
 def _completion_log_probability(logits: Tensor, targets: Tensor) -> Tensor:

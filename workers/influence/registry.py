@@ -9,6 +9,7 @@ from workers.influence.interface import InfluenceMethod
 
 METHODS: dict[str, str] = {
     "replay": "workers.influence.replay:Replay",
+    "leave_one_out": "workers.influence.leave_one_out:LeaveOneOut",
 }
 """name → "module:Class"; imported on use, so that one method's imports cannot break another."""
 

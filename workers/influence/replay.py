@@ -35,7 +35,6 @@ from workers.influence.interface import (
 from workers.influence.replay_walk import BackwardWalk, BlowUp
 from workers.training.optimizers import build_optimizer
 from workers.training.problem import TrainingProblem
-from workers.training.program import TrainingProgram
 from workers.training.trainer import TrainingRun, train
 from workers.training.trajectory import Trajectory
 

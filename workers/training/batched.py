@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad, vmap
 
+from workers.training.examples import EncodedExamples
+from workers.training.losses import LOSSES
+from workers.training.optimizers import build_optimizer
+from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
-from workers.training.trainer import Progress, train
+from workers.training.program import TrainingProgram, deterministic
+from workers.training.trainer import Progress, Throttle, full_weights, present, train
+
+LARGEST_BATCHED_PART = 20_000
+"""Trained parameters above which a step's own arithmetic outweighs what batching saves."""
+CACHE_BYTES = 4 << 20
+"""Vectors of all runs of a chunk that should stay in the processor's cache between passes."""
+
+GradientOfRuns = Callable[[Tensor, EncodedExamples, Tensor], Tensor]
+"""(R, P) gradients from θ (R, P), a batch (R, B, ...) or shared (B, ...), and weights (R, B)."""
 
 
 def train_many(
@@ -18,11 +32,96 @@ def train_many(
     *,
     progress: Progress | None = None,
     memory_budget: int = 1 << 30,
+    runs_at_once: int | None = None,
 ) -> Tensor:
-    """(R, P) final parameters of R runs; run r has seed seeds[r] and example weights[r] (R, N)."""
-    results = []
-    for done, (seed, row) in enumerate(zip(seeds, weights, strict=True)):
-        results.append(train(problem, seed, row).parameters)
-        if progress is not None:
-            progress(done + 1, len(weights))
-    return torch.stack(results)
+    """(R, P) final parameters of R runs; run r has seed seeds[r] and example weights[r] (R, N).
+
+    The same as R calls of `train`, within float tolerance. Runs share one batched program as far
+    as that is faster and fits `memory_budget` bytes; a large trained part is trained one by one.
+    `progress(done, total)` counts steps of all runs. Raises ValueError for weights of a wrong
+    shape or not finite.
+    """
+    if weights.ndim != 2 or len(weights) != len(seeds):
+        raise ValueError(f"weights of shape ({len(seeds)}, {len(problem.train)}) are needed, "
+                         f"not {tuple(weights.shape)}")
+    rows = torch.stack([full_weights(problem, row) for row in weights]) if seeds else weights
+    size = ParameterLayout.of(problem.build_network(0)).number_of_parameters
+    number = runs_at_once or _runs_at_once(problem, size, memory_budget)
+    final = torch.empty(len(seeds), size, dtype=problem.dtype)
+    # Runs of one seed share their batches: neighbours go into the same chunk.
+    places = sorted(range(len(seeds)), key=lambda place: seeds[place])
+    report = Throttle(progress, len(seeds) * problem.number_of_steps)
+    done = 0
+    for start in range(0, len(places), number):
+        chunk = places[start : start + number]
+        own_seeds = [seeds[place] for place in chunk]
+
+        def advance(step: int, before: int = done, runs: int = len(chunk)) -> None:
+            report(before + step * runs)
+
+        if len(chunk) == 1:
+            run = train(problem, own_seeds[0], rows[chunk[0]],
+                        progress=lambda step, _: advance(step))
+            final[chunk[0]] = run.parameters
+        else:
+            final[chunk] = _train_together(problem, own_seeds, rows[chunk], advance)
+        done += len(chunk) * problem.number_of_steps
+    return final
+
+
+def _train_together(
+    problem: TrainingProblem, seeds: Sequence[int], weights: Tensor, advance: Callable[[int], None]
+) -> Tensor:
+    distinct = dict.fromkeys(seeds)
+    programs = {seed: TrainingProgram(problem, seed) for seed in distinct}
+    optimizer = build_optimizer(problem.recipe, problem.number_of_steps)
+    start = torch.stack([programs[seed].parameters for seed in seeds])
+    states = optimizer.initial_rows(start)
+    gradient_of_runs = vmapped_gradient(programs[seeds[0]])
+    orders = {seed: problem.batch_order(seed) for seed in distinct}
+    runs = torch.arange(len(seeds))[:, None]
+    with deterministic():
+        for step in range(problem.number_of_steps):
+            if len(distinct) == 1:
+                indices = present(orders[seeds[0]][step])
+                own_weights = weights[:, indices]
+            else:
+                indices = torch.stack([present(orders[seed][step]) for seed in seeds])
+                own_weights = weights[runs, indices]
+            batch = problem.examples.select(indices)
+            optimizer.step(states, gradient_of_runs(states[0], batch, own_weights), step)
+            advance(step + 1)
+    return states[0]
+
+
+def vmapped_gradient(program: TrainingProgram) -> GradientOfRuns:
+    """The gradients of many runs of any stateless network, by `torch.func.vmap`."""
+    network, layout, problem = program.network, program.layout, program.problem
+    loss_of = LOSSES[problem.loss]
+
+    def loss(theta: Tensor, inputs: dict[str, Tensor], targets: Tensor, weights: Tensor) -> Tensor:
+        outputs = functional_call(network, layout.unflatten(theta), (), inputs)
+        return torch.dot(loss_of(outputs, targets), weights) / problem.recipe.batch_size
+
+    own = vmap(grad(loss), in_dims=(0, 0, 0, 0))
+    shared = vmap(grad(loss), in_dims=(0, None, None, 0))
+
+    def gradient_of_runs(theta: Tensor, batch: EncodedExamples, weights: Tensor) -> Tensor:
+        # Runs have their own batches exactly when the targets have one leading dimension more.
+        is_own = batch.targets.ndim > problem.train.targets.ndim
+        result: Tensor = (own if is_own else shared)(theta, batch.inputs, batch.targets, weights)
+        return result
+
+    return gradient_of_runs
+
+
+def _runs_at_once(problem: TrainingProblem, size: int, memory_budget: int) -> int:
+    if problem.recipe.dropout > 0 or problem.recipe.precision.startswith("mixed"):
+        return 1
+    if size > LARGEST_BATCHED_PART:
+        return 1
+    vector = size * problem.dtype.itemsize
+    inputs = problem.examples.inputs.values()
+    batch = problem.recipe.batch_size * sum(tensor[0].nbytes for tensor in inputs)
+    in_budget = memory_budget // (8 * vector + 4 * batch)
+    return max(1, min(in_budget, max(8, CACHE_BYTES // vector)))

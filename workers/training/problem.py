@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workers.training.data_order import batch_order, steps_in
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
-from workers.training.recipe import Recipe
+from workers.training.recipe import Recipe, RecipeError
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,25 @@ class TrainingProblem:
         """
         from workers.training.networks.registry import build_network
 
-        network = build_network(self.architecture, seed, self.dtype)
+        network = build_network(self._network_architecture(), seed, self.dtype)
         if self.starting_weights is not None:
             _load_by_name(network, self.starting_weights)
         return network
+
+    def _network_architecture(self) -> dict[str, Any]:
+        """With the recipe's trained part where the architecture has that setting, unset.
+
+        Raises RecipeError when the recipe names a part and the architecture has no parts.
+        """
+        from workers.training.networks.registry import ARCHITECTURES
+
+        part = self.recipe.trained_part
+        entry = ARCHITECTURES.get(str(self.architecture.get("name")))
+        if part == "all" or entry is None or "trained_part" in self.architecture:
+            return self.architecture
+        if entry.setting("trained_part") is None:
+            raise RecipeError("trained_part", f"{entry.title} is always trained whole")
+        return {**self.architecture, "trained_part": part}
 
     @cached_property
     def fingerprint(self) -> str:

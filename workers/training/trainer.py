@@ -117,7 +117,7 @@ def train(
     if trajectory is not None:
         trajectory.begin(problem.number_of_steps, tuple(rows.shape), rows.element_size())
     order = problem.batch_order(seed)
-    report = _Throttle(progress, problem.number_of_steps)
+    report = Throttle(progress, problem.number_of_steps)
     with deterministic():
         for step in range(state.step, problem.number_of_steps):
             if trajectory is not None:
@@ -177,7 +177,7 @@ class step_randomness:
             torch.set_rng_state(self.saved)
 
 
-class _Throttle:
+class Throttle:
     """Reports at most every tenth of a second, and the end always."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:

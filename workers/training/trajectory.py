@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -160,7 +161,7 @@ class Trajectory:
     def segments(self) -> list[tuple[int, int]]:
         """(start, stop) steps between neighbouring recorded states, first to last."""
         steps = self.steps
-        return list(zip(steps[:-1], steps[1:], strict=True))
+        return list(itertools.pairwise(steps))
 
     def save(self, folder: Path) -> None:
         """Writes all recorded states to `folder`; files there are complete or absent."""
