@@ -48,6 +48,9 @@ PROJECT_PATH: dict[type[DjangoModel], str] = {
     models.BankEdit: "baseline__project",
     models.Job: "project",
     models.AuditEntry: "project",
+    models.Upload: "project",
+    models.Webhook: "project",
+    models.WebhookDelivery: "webhook__project",
 }
 
 

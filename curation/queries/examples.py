@@ -45,7 +45,6 @@ class ExampleTable:
         assert version.examples_file is not None
         self.path = str(local_path(version.examples_file))
         self.connection = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
-        self.connection.execute("SET enable_external_access = true")
         self.connection.execute(
             f"CREATE VIEW examples AS SELECT * FROM read_parquet('{self.path.replace(chr(39), chr(39) * 2)}')"
         )

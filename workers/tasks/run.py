@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.utils.module_loading import import_string
 
 from curation.models import Job, JobKind, JobState
-from curation.services import jobs
+from curation.services import jobs, sample_project
 from workers.celery import app
 from workers.formats.errors import FormatError
 from workers.formats.resource_guard import ResourceLimitExceeded
@@ -74,6 +74,8 @@ def run_job(job_id: str) -> None:
         _fail(job, handler, f"An unexpected error ended the job; the operator's log names it as job {job.pk}.")
     else:
         jobs.end(job=job, state=JobState.SUCCEEDED)
+        if job.project.is_sample:
+            sample_project.advance(project=job.project)
 
 
 @app.task(name="workers.tasks.run.sweep_jobs")
