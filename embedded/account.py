@@ -104,13 +104,19 @@ def reachable_programs(programs: Path, account: Account, home: Path) -> Path:
     """`programs`, or a copy of their installation in `home` where the account cannot run them."""
     if account.can("-x", programs / "postgres"):
         return programs
+    installation, package = programs.parents[0], programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # beside it in a wheel, found by ../..
     copied = home / f"programs-{short_hash(programs)}"
     if not copied.exists():
         half_copied = copied.with_suffix(".new")
         shutil.rmtree(half_copied, ignore_errors=True)
-        shutil.copytree(programs.parent, half_copied, symlinks=True)
+        for folder in filter(Path.exists, (installation, libraries)):
+            target = half_copied / folder.relative_to(package.parent)
+            shutil.copytree(folder, target, symlinks=True)
+            target.parent.chmod(0o755)
+        half_copied.chmod(0o755)
         half_copied.replace(copied)
-    return copied / programs.name
+    return copied / programs.relative_to(package.parent)
 
 
 @functools.cache

@@ -100,7 +100,7 @@ class Postgres:
             self._initialise()
         self._check_version()
         self._wait_for_survivors()
-        self._remove_stale_lock()
+        self._remove_stale_locks()
 
     def ready(self) -> bool:
         """Whether it accepts connections."""
@@ -185,17 +185,18 @@ class Postgres:
                 return
             time.sleep(0.02)
 
-    def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a server that is gone.
+    def _remove_stale_locks(self) -> None:
+        """Remove the lock files of a server that is gone.
 
-        PostgreSQL does so itself, unless the process id in it has been given to another process,
-        as happens after a restart of a container.
+        PostgreSQL does so itself, unless the process id in them has been given to another process,
+        as happens after a restart of a container, or has ended without being reaped.
         """
-        lock = self.data / "postmaster.pid"
-        try:
-            holder = psutil.Process(int(lock.read_text().split()[0]))
-            if is_alive(holder) and "postgres" in " ".join(holder.cmdline()):
-                return  # a server started by other means: PostgreSQL will say so
-        except (FileNotFoundError, IndexError, ValueError, psutil.Error):
-            pass
-        lock.unlink(missing_ok=True)
+        sockets = socket_folder(self.var)
+        for lock in (self.data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
+            try:
+                holder = psutil.Process(int(lock.read_text().split()[0]))
+                if is_alive(holder) and "postgres" in " ".join(holder.cmdline()):
+                    continue  # a server started by other means: PostgreSQL will say so
+            except (FileNotFoundError, IndexError, ValueError, psutil.Error):
+                pass
+            lock.unlink(missing_ok=True)

@@ -3,12 +3,10 @@
 import importlib.util
 import os
 import platform
+import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from embedded.folders import private_folder
 from embedded.supervisor import Process
@@ -82,20 +80,23 @@ class Valkey:
 
     def ready(self) -> bool:
         """Whether it answers, its data loaded."""
-        try:
-            with self._client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
+        return self._ask("PING") == "+PONG"
 
     def running(self) -> int | None:
         """The process id of a server that answers on this socket."""
-        try:
-            with self._client() as client:
-                return int(client.info("server")["process_id"])
-        except redis.RedisError:
-            return None
+        found = re.search(r"process_id:(\d+)", self._ask("INFO server"))
+        return int(found.group(1)) if found else None
 
-    def _client(self) -> redis.Redis:
-        at_once = Retry(NoBackoff(), retries=0)
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, retry=at_once)
+    def _ask(self, command: str) -> str:
+        """Send one command; returns the reply as it comes over the socket, or "" without one."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(str(self.socket))
+                connection.sendall(f"{command}\r\n".encode())
+                with connection.makefile("rb") as reply:
+                    first = reply.readline()
+                    body = reply.read(int(first[1:])) if first.startswith(b"$") else first
+                    return body.decode().strip()
+        except OSError:
+            return ""
