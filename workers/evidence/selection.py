@@ -1,0 +1,266 @@
+"""Which method to believe for which behaviour, and when a combination of methods predicts better.
+Judged only on edits that the calibrations had not seen (``conformal.cross_fit``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize
+
+from workers.evidence.bank_evidence import BankEvidence
+from workers.evidence.calibration import Calibration
+from workers.evidence.records import FloatArray, Record
+
+COMBINATION = "combination"
+NOTHING = "nothing"
+FOLDS = 5
+PRIOR_EDITS = 10.0  # weight of what a stack is shrunk towards, in edits
+FEWEST_EDITS = 8
+
+
+@dataclass(frozen=True)
+class MethodChoice(Record):
+    """The method for one behaviour, with the evidence for it."""
+
+    behaviour: str
+    method: str  # a method's name or COMBINATION
+    weights: dict[str, float]  # of the calibrated predictions of each method
+    errors: dict[str, float]  # held-out error by method, COMBINATION and NOTHING (predicting 0)
+    advantages: dict[str, float]  # error saved against the method best overall, pooled
+    advantage_errors: dict[str, float]  # standard errors of the advantages
+    number_of_edits: int
+    reason: str
+
+
+def choose_methods(
+    methods: Sequence[str],
+    behaviours: Sequence[str],
+    held_out: ArrayLike,
+    actual: ArrayLike,
+    noise_variance: ArrayLike,
+    units: ArrayLike,
+    *,
+    seed: int = 0,
+) -> tuple[MethodChoice, ...]:
+    """One choice a behaviour, from M methods' held-out calibrated predictions (M, E, K) of E edits.
+
+    ``actual`` and ``noise_variance`` are (E, K); ``units`` (E, K) are the standard deviations of
+    the effect of a random edit of each size, ``bank_evidence.random_edit_scale · √size``, of any
+    one method for all. The loss is ((actual − predicted)² − noise variance) / unit², an unbiased
+    estimate of the squared error around the fresh-seed mean; errors are the roots of its means.
+
+    For every method the saving of loss against the method best overall is pooled over behaviours:
+    posterior mean and variance of normal effects with the between-behaviour variance by moments
+    (Efron & Morris 1975; DerSimonian & Laird 1986). A behaviour leaves the method best overall only
+    for one that saves more than its standard error. The combination is a non-negative stack
+    (Wolpert 1992; Breiman 1996), its weights shrunk towards the best method and, for each
+    behaviour, towards the weights common to all; it is judged like a method, with weights from
+    other folds of edits. Methods come in the order of preference that breaks ties. Raises
+    ValueError when shapes differ.
+    """
+    predictions = np.asarray(held_out, np.float64)
+    truth, noise, unit = (np.asarray(part, np.float64) for part in (actual, noise_variance, units))
+    if predictions.shape != (len(methods), *truth.shape) or truth.shape[1] != len(behaviours):
+        raise ValueError(
+            f"held_out has shape {predictions.shape}; expected ({len(methods)}, edits, "
+            f"{len(behaviours)})"
+        )
+    present = np.isfinite(truth)
+    target = np.where(present, truth, 0.0) / unit
+    inputs = np.where(present, predictions, 0.0) / unit
+    loss = np.where(present, (target - inputs) ** 2 - noise / unit**2, np.nan)
+    edits = truth.shape[0]
+    nothing = _mean_loss(np.where(present, target**2 - noise / unit**2, np.nan)[None])[0]
+    names = list(methods)
+    best = int(np.argmin(np.nanmean(_mean_loss(loss), axis=1))) if edits else 0
+    weights = np.zeros((len(methods), len(behaviours)))
+    weights[best] = 1.0
+    if edits >= FEWEST_EDITS and len(methods) > 1:
+        stacked = _stack_held_out(inputs, target, best, seed)
+        stack_loss = np.where(present, (target - stacked) ** 2 - noise / unit**2, np.nan)
+        loss = np.concatenate([loss, stack_loss[None]])
+        names.append(COMBINATION)
+        weights = stack_weights(inputs, target, best)
+    saving, error = _pooled_savings(loss, best)
+    mean_loss = _mean_loss(loss)
+    return tuple(
+        _choice(
+            k,
+            behaviours[k],
+            names,
+            methods,
+            best,
+            saving,
+            error,
+            mean_loss,
+            nothing,
+            weights,
+            edits,
+        )
+        for k in range(len(behaviours))
+    )
+
+
+def combine(choices: Sequence[MethodChoice], predictions: Mapping[str, FloatArray]) -> FloatArray:
+    """(K,) combined prediction from calibrated predictions (K,) by method; methods that a choice
+    does not weigh may be absent."""
+    return np.array(
+        [
+            sum(weight * predictions[name][k] for name, weight in choice.weights.items() if weight)
+            for k, choice in enumerate(choices)
+        ]
+    )
+
+
+def combined_evidence(
+    evidence: Mapping[str, BankEvidence],
+    held_out: Mapping[str, FloatArray],
+    calibrations: Mapping[str, Calibration],
+    choices: Sequence[MethodChoice],
+) -> BankEvidence:
+    """The combination as a method of its own, so that it gets calibrated intervals like any other:
+    its predictions are the combined held-out values (E, K), its scales the combined scales of the
+    methods in the behaviours' units. All by method name, for the same edits and behaviours."""
+    names = list(evidence)
+    weights = np.array([[choice.weights.get(name, 0.0) for choice in choices] for name in names])
+    scales = np.array([calibrations[name].scales * calibrations[name].unit_ratio for name in names])
+    mean_scale = (weights * scales).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-12)
+    return replace(
+        evidence[names[0]],
+        predicted=np.einsum("mk,mek->ek", weights, np.array([held_out[name] for name in names])),
+        behaviour_scales=np.where(weights.any(axis=0), mean_scale, scales[0]),
+    )
+
+
+def stack_weights(inputs: FloatArray, target: FloatArray, best: int) -> FloatArray:
+    """(M, K) non-negative stacking weights of (M, E, K) predictions of (E, K) targets.
+
+    Weights common to all behaviours minimise ‖y − Xw‖² + λ‖w − e_best‖²; those of a behaviour do
+    the same with the common ones in place of e_best; λ is worth PRIOR_EDITS edits."""
+    methods, edits, behaviours = inputs.shape
+    start = np.zeros(methods)
+    start[best] = 1.0
+    flat = inputs.transpose(1, 2, 0).reshape(-1, methods)
+    common = _shrunk_least_squares(flat, target.reshape(-1), start, PRIOR_EDITS / max(edits, 1))
+    return np.column_stack(
+        [
+            _shrunk_least_squares(
+                inputs[:, :, k].T, target[:, k], common, PRIOR_EDITS / max(edits, 1)
+            )
+            for k in range(behaviours)
+        ]
+    )
+
+
+def _shrunk_least_squares(
+    rows: FloatArray, target: FloatArray, towards: FloatArray, strength: float
+) -> FloatArray:
+    size = float(np.sqrt(np.mean(np.sum(rows**2, axis=0))))
+    if size == 0:
+        return towards
+    penalty = np.sqrt(strength)
+    system = np.vstack([rows / size, penalty * np.eye(towards.size)])
+    weights, _ = optimize.nnls(system, np.concatenate([target / size, penalty * towards]))
+    return np.asarray(weights, np.float64)
+
+
+def _stack_held_out(inputs: FloatArray, target: FloatArray, best: int, seed: int) -> FloatArray:
+    """(E, K) stacked predictions, each with weights from the other folds of edits."""
+    edits = target.shape[0]
+    fold = np.random.default_rng(seed).permutation(edits) % min(FOLDS, edits)
+    stacked = np.empty_like(target)
+    for part in range(fold.max() + 1):
+        inside = fold == part
+        weights = stack_weights(inputs[:, ~inside], target[~inside], best)
+        stacked[inside] = np.einsum("mek,mk->ek", inputs[:, inside], weights)
+    return stacked
+
+
+def _mean_loss(loss: FloatArray) -> FloatArray:
+    """(M, K) mean over the edits that were measured; NaN where none was."""
+    count = np.isfinite(loss).sum(axis=1)
+    total = np.nansum(loss, axis=1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), np.float64)
+
+
+def _pooled_savings(loss: FloatArray, best: int) -> tuple[FloatArray, FloatArray]:
+    """(M, K) posterior mean and standard error of the loss saved against method ``best``."""
+    if loss.shape[1] == 0:
+        return np.zeros((len(loss), loss.shape[2])), np.zeros((len(loss), loss.shape[2]))
+    saved = loss[best] - loss  # (M, E, K)
+    count = np.maximum(np.isfinite(saved).sum(axis=1), 1)
+    mean = np.nan_to_num(_mean_loss(saved))
+    deviation = np.nansum((saved - mean[:, None, :]) ** 2, axis=1)
+    variance = deviation / np.maximum(count - 1, 1) / count
+    # Behaviours of one edit err together, so the mean over behaviours is judged over edits.
+    measured = np.isfinite(saved[0]).any(axis=1)
+    overall_rows = np.nanmean(saved[:, measured], axis=2)
+    overall = overall_rows.mean(axis=1)
+    overall_variance = overall_rows.var(axis=1) / max(overall_rows.shape[1] - 1, 1)
+    between = np.maximum(np.var(mean, axis=1, ddof=min(1, mean.shape[1] - 1)) - variance.mean(1), 0)
+    total = between[:, None] + variance
+    own = np.where(total > 0, between[:, None] / np.where(total > 0, total, 1.0), 0.0)
+    posterior = own * mean + (1 - own) * overall[:, None]
+    posterior_variance = own * variance + (1 - own) ** 2 * overall_variance[:, None]
+    return posterior, np.sqrt(posterior_variance)
+
+
+def _choice(
+    k: int,
+    behaviour: str,
+    names: Sequence[str],
+    methods: Sequence[str],
+    best: int,
+    saving: FloatArray,
+    error: FloatArray,
+    mean_loss: FloatArray,
+    nothing: FloatArray,
+    weights: FloatArray,
+    edits: int,
+) -> MethodChoice:
+    clear = [m for m in range(len(names)) if m != best and saving[m, k] > error[m, k]]
+    chosen = max(clear, key=lambda m: saving[m, k]) if clear else best
+    if names[chosen] == COMBINATION:
+        own = {name: float(weights[m, k]) for m, name in enumerate(methods)}
+    else:
+        own = {name: float(m == chosen) for m, name in enumerate(methods)}
+    errors = {name: _root(mean_loss[m, k]) for m, name in enumerate(names)}
+    errors[NOTHING] = _root(nothing[k])
+    return MethodChoice(
+        behaviour=behaviour,
+        method=names[chosen],
+        weights=own,
+        errors=errors,
+        advantages={name: float(saving[m, k]) for m, name in enumerate(names)},
+        advantage_errors={name: float(error[m, k]) for m, name in enumerate(names)},
+        number_of_edits=edits,
+        reason=_reason(names, chosen, best, errors, edits),
+    )
+
+
+def _reason(
+    names: Sequence[str], chosen: int, best: int, errors: dict[str, float], edits: int
+) -> str:
+    name = names[chosen]
+    if edits == 0:
+        return (
+            f"No calibration retrain exists yet, so {name} is taken on faith, as the first listed."
+        )
+    if errors[name] >= errors[NOTHING]:
+        verdict = "no method beats predicting no change at all"
+    elif chosen == best:
+        verdict = (
+            f"{name} has the smallest error over all behaviours, and none is clearly better here"
+        )
+    else:
+        verdict = f"{name} is clearly better here than {names[best]}, which is best overall"
+    listed = ", ".join(f"{method} {error:.2f}" for method, error in errors.items())
+    unit = "in units of a random edit's effect"
+    return f"On {edits} held-out edits {verdict} (error {unit}: {listed})."
+
+
+def _root(value: float) -> float:
+    return float(np.sqrt(max(value, 0.0))) if np.isfinite(value) else float("nan")
