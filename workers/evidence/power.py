@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from workers.evidence.records import FloatArray, Record
 
@@ -80,9 +80,9 @@ def seeds_needed(
         return bool(paired_test_power(effect, seed_noise, count, alpha) >= power)
 
     low, high = SMALLEST_NUMBER_OF_SEEDS - 1, SMALLEST_NUMBER_OF_SEEDS
+    if not reaches(largest):
+        return None
     while not reaches(high):
-        if high >= largest:
-            return None
         low, high = high, min(2 * high, largest)
     while high - low > 1:
         middle = (low + high) // 2
@@ -99,16 +99,16 @@ def smallest_visible_effect(
         return math.inf
     if seed_noise == 0:
         return 0.0
-    low, high = 0.0, 1.0
+    high = 1.0
     while paired_test_power(high, 1.0, number_of_seeds, alpha) < power:
         high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        if paired_test_power(middle, 1.0, number_of_seeds, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return high * seed_noise
+    found = optimize.brentq(
+        lambda effect: float(paired_test_power(effect, 1.0, number_of_seeds, alpha)) - power,
+        0.0,
+        high,
+        xtol=1e-10,
+    )
+    return float(found) * seed_noise
 
 
 def upper_seed_noise(
