@@ -57,6 +57,20 @@ def test_edits_with_the_same_seeds_share_the_noise_of_the_unedited_arm():
     assert np.mean(found_own) == pytest.approx(own**2 / 6, rel=0.15)
 
 
+def test_empty_places_among_the_seeds_change_nothing():
+    generator = np.random.default_rng(7)
+    effects = generator.normal(size=(20, 3, 2)) + generator.normal(size=(3, 2))
+    seeds = np.tile(np.arange(3), (20, 1))
+    plain = summarise_retrains(effects, seeds)
+    padded = summarise_retrains(
+        np.pad(effects, ((0, 0), (0, 2), (0, 0)), constant_values=np.nan),
+        np.pad(seeds, ((0, 0), (0, 2)), constant_values=-1),
+    )
+    np.testing.assert_allclose(padded.noise_variance, plain.noise_variance)
+    np.testing.assert_allclose(padded.shared_noise_variance, plain.shared_noise_variance)
+    assert np.all(plain.shared_noise_variance > 0)
+
+
 def test_edits_with_seeds_of_their_own_share_nothing():
     effects = np.random.default_rng(5).normal(size=(30, 2, 3))
     found = summarise_retrains(effects, np.arange(60).reshape(30, 2))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workers.evidence.records import FloatArray, IntArray, Record
+from workers.evidence.records import BoolArray, FloatArray, IntArray, Record
 
 PRIOR_SEED_DEGREES = 4.0
 
@@ -132,7 +132,7 @@ def summarise_retrains(
     overlap = 0.0
     if seeds is not None and len(effects) > 1:
         seed_rows = np.asarray(seeds, np.int64)
-        shared = np.clip(_shared_variance(residual, count, seed_rows), 0.0, pooled)
+        shared = np.clip(_shared_variance(residual, present, seed_rows), 0.0, pooled)
         overlap = _mean_overlap(present, seed_rows)
     per_mean = np.maximum(count, 1)
     own = (pooled - overlap * shared) * edit_factor[:, None] / per_mean
@@ -160,12 +160,12 @@ def _edit_factors(residual: FloatArray, degrees: IntArray, pooled: FloatArray) -
     )
 
 
-def _shared_variance(residual: FloatArray, count: IntArray, seeds: IntArray) -> FloatArray:
+def _shared_variance(residual: FloatArray, present: BoolArray, seeds: IntArray) -> FloatArray:
     """(K,) variance over seeds of the error that edits retrained with the same seed share."""
     product = np.zeros(residual.shape[2])
     pairs = 0.0
     for seed in np.unique(seeds):
-        member = seeds == seed  # (E, S)
+        member = (seeds == seed) & present.any(axis=2)  # (E, S)
         rows = residual[member]  # (n, K)
         if len(rows) > 1:
             product += rows.sum(axis=0) ** 2 - (rows**2).sum(axis=0)
@@ -173,12 +173,13 @@ def _shared_variance(residual: FloatArray, count: IntArray, seeds: IntArray) -> 
     if pairs == 0:
         return product
     # Residuals around the mean of S seeds have lost 1/S of their variance and covariance.
+    count = present.sum(axis=1)
     seeds_per_edit = float(np.mean(count[count > 1])) if np.any(count > 1) else 1.0
     kept = 1.0 - 1.0 / seeds_per_edit
     return product / pairs / kept if kept > 0 else np.zeros_like(product)
 
 
-def _mean_overlap(present: np.ndarray, seeds: IntArray) -> float:
+def _mean_overlap(present: BoolArray, seeds: IntArray) -> float:
     """Mean over pairs of edits of the share of their seeds that they have in common."""
     there = present.any(axis=2)
     values, inverse = np.unique(seeds, return_inverse=True)
