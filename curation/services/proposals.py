@@ -38,6 +38,21 @@ def create_proposal(*, baseline: Baseline, name: str, by: Any, hypothesis: str =
 
 
 @transaction.atomic
+def set_hypothesis(*, proposal: Proposal, hypothesis: str, by: Any) -> Proposal:
+    """Write the hypothesis of a draft anew.
+
+    Raises:
+        ValidationError: the proposal is frozen.
+    """
+    proposal = _locked_draft(proposal)
+    proposal.hypothesis = hypothesis.strip()
+    proposal.full_clean()
+    proposal.save(update_fields=["hypothesis"])
+    audit.record(action="hypothesis written", actor=by, project=proposal.project, target=proposal)
+    return proposal
+
+
+@transaction.atomic
 def set_weights(
     *,
     proposal: Proposal,

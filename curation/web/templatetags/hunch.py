@@ -119,6 +119,12 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def words(name: str) -> str:
+    """``learning_rate`` → ``Learning rate``."""
+    return name.replace("_", " ").capitalize()
+
+
+@register.filter
 def get(mapping: Any, key: Any) -> Any:
     """A value of a mapping by a key that is a variable; None when it is absent."""
     return mapping.get(key) if hasattr(mapping, "get") else None

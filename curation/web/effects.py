@@ -1,0 +1,96 @@
+"""From predicted effects and verdicts to what charts and templates show."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.utils.safestring import SafeString
+
+from curation.models import Behaviour, Prediction, Verdict
+from curation.queries.predictions import PredictedEffect
+from curation.web.charts.forest import ForestRow, Measure, forest_plot
+from curation.web.mark import hypothesis_mark
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """One behaviour's predicted change, with what it means for the user."""
+
+    behaviour: Behaviour
+    value: float
+    low: float
+    high: float
+    noise: float | None
+    warnings: Sequence[str]
+
+    @property
+    def direction(self) -> str:
+        """``better``, ``worse`` or ``unclear`` when the interval holds no change at all."""
+        if self.low <= 0 <= self.high:
+            return "unclear"
+        return "better" if (self.value > 0) == (self.behaviour.better == "higher") else "worse"
+
+    @property
+    def within_noise(self) -> bool:
+        return self.noise is not None and abs(self.value) < self.noise
+
+
+def rows_of(effects: Iterable[PredictedEffect]) -> list[EffectRow]:
+    return [
+        EffectRow(e.behaviour, e.value, e.low, e.high, e.seed_noise, e.warnings) for e in effects
+    ]
+
+
+def rows_of_predictions(predictions: Iterable[Prediction]) -> list[EffectRow]:
+    return [
+        EffectRow(p.behaviour, p.value, p.low, p.high, p.details.get("seed_noise"), p.warnings)
+        for p in predictions
+    ]
+
+
+def predicted_forest(rows: Sequence[EffectRow], identifier: str = "predicted") -> SafeString:
+    return forest_plot(
+        [
+            ForestRow(
+                row.behaviour.name,
+                row.behaviour.unit,
+                predicted=Measure(row.value, row.low, row.high),
+                noise=row.noise,
+            )
+            for row in rows
+        ],
+        identifier=identifier,
+        title="Predicted change",
+        mark=hypothesis_mark(),
+    )
+
+
+def shared_warnings(rows: Sequence[EffectRow]) -> list[tuple[str, list[str]]]:
+    """Each warning once, with the behaviours it concerns; none named when it concerns all."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in row.warnings:
+            found.setdefault(warning, []).append(row.behaviour.name)
+    return [(text, [] if len(names) == len(rows) else names) for text, names in found.items()]
+
+
+def measure(value: float | None, low: float | None, high: float | None) -> Measure | None:
+    return None if value is None else Measure(value, low, high)
+
+
+def verdict_forest(verdicts: Sequence[Verdict], identifier: str = "verdicts") -> SafeString:
+    return forest_plot(
+        [
+            ForestRow(
+                verdict.behaviour.name,
+                verdict.behaviour.unit,
+                predicted=measure(verdict.predicted, verdict.predicted_low, verdict.predicted_high),
+                actual=measure(verdict.actual, verdict.actual_low, verdict.actual_high),
+                placebo=measure(verdict.placebo, verdict.placebo_low, verdict.placebo_high),
+                note=verdict.get_outcome_display(),
+            )
+            for verdict in verdicts
+        ],
+        identifier=identifier,
+        title="Predicted, actual and placebo",
+        mark=hypothesis_mark(),
+    )

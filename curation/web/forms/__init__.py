@@ -1,0 +1,1 @@
+"""The forms of the pages, one file a noun. They read and check input; services write."""

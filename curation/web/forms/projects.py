@@ -1,0 +1,36 @@
+"""Forms of projects and their members."""
+
+from django import forms
+from django.contrib.auth import get_user_model
+
+from curation.models import Project, Role
+
+
+class ProjectForm(forms.Form):
+    name = forms.CharField(max_length=120, label="Project name")
+    description = forms.CharField(
+        max_length=4000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="What the model is for and what you want to find out. Members read this first.",
+    )
+
+    @classmethod
+    def of(cls, project: Project) -> "ProjectForm":
+        return cls(initial={"name": project.name, "description": project.description})
+
+
+class MemberForm(forms.Form):
+    username = forms.CharField(max_length=150, label="User name")
+    role = forms.ChoiceField(
+        choices=Role.choices,
+        initial=Role.EDITOR,
+        help_text="Viewers read; editors also upload, train and propose; reviewers also review "
+        "results; owners also manage members.",
+    )
+
+    def clean_username(self) -> object:
+        user = get_user_model().objects.filter(username=self.cleaned_data["username"]).first()
+        if user is None:
+            raise forms.ValidationError("There is no account with this user name.")
+        return user

@@ -1,0 +1,339 @@
+"""Proposals: the workbench with live predictions, what-if, comparison, export."""
+
+import csv
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Page
+from django.db.models import Count, Q
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from curation.models import Baseline, Edit, Project, Proposal, ProposalState
+from curation.queries.access import Right, get_for, visible
+from curation.queries.examples import ExampleTable
+from curation.queries.influence import extreme_indices
+from curation.queries.predictions import DEFAULT_METHOD, edits_of, predict_first_order
+from curation.services import predictions, proposals
+from curation.services.registrations import current_predictions
+from curation.web.effects import EffectRow, predicted_forest, rows_of, shared_warnings
+from curation.web.forms.proposals import HypothesisForm, MostInfluentialForm, ProposalForm
+from curation.web.views.baselines import trail_to as trail_to_baseline
+from curation.web.views.helpers import (
+    Trail,
+    attempt,
+    is_fragment,
+    page_of,
+    project_page,
+    status_of,
+    tell,
+)
+
+EDITS_PER_PAGE = 25
+MOST_COMPARED = 4
+
+
+def trail_to(proposal: Proposal) -> Trail:
+    return [
+        ("Proposals", reverse("proposals", args=[proposal.project_id])),
+        (proposal.name, reverse("proposal", args=[proposal.pk])),
+    ]
+
+
+@require_safe
+@login_required
+def proposal_list(request: HttpRequest, pk: str) -> HttpResponse:
+    project = get_for(Project, pk, request.user)
+    rows = project.proposals.filter(archived_at=None).select_related("baseline", "created_by")
+    rows = rows.annotate(
+        number_of_edits=Count("edits", distinct=True),
+        number_of_tests=Count("registrations", distinct=True),
+    )
+    return project_page(
+        request,
+        "proposals/list.html",
+        project,
+        tab="proposals",
+        page_obj=page_of(request, rows.order_by("-created_at")),
+        baselines=project.baselines.filter(state="ready").order_by("-created_at"),
+        most_compared=MOST_COMPARED,
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def new_proposal(request: HttpRequest, pk: str) -> HttpResponse:
+    baseline = get_for(Baseline, pk, request.user, Right.WRITE)
+    form = ProposalForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        created = attempt(
+            form,
+            lambda: proposals.create_proposal(
+                baseline=baseline, by=request.user, **form.cleaned_data
+            ),
+        )
+        if created:
+            return redirect("proposal", created.pk)
+    return project_page(
+        request,
+        "proposals/new.html",
+        baseline.project,
+        tab="proposals",
+        trail=[*trail_to_baseline(baseline), ("New proposal", "")],
+        baseline=baseline,
+        form=form,
+        status=status_of(form),
+    )
+
+
+@require_safe
+@login_required
+def proposal(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Proposal, pk, request.user)
+    page = page_of(request, found.edits.order_by("weight", "train_index"), EDITS_PER_PAGE)
+    counts = found.edits.aggregate(
+        removed=Count("pk", filter=Q(weight=0)),
+        lowered=Count("pk", filter=Q(weight__gt=0, weight__lt=1)),
+        raised=Count("pk", filter=Q(weight__gt=1)),
+    )
+    form = MostInfluentialForm(found)
+    return project_page(
+        request,
+        "proposals/proposal.html",
+        found.project,
+        tab="proposals",
+        trail=[*trail_to(found)[:-1], (found.name, "")],
+        proposal=found,
+        baseline=found.baseline,
+        is_draft=found.state == ProposalState.DRAFT,
+        counts=counts,
+        page_obj=page,
+        edits=_with_content(found, page),
+        form=form,
+        has_behaviours=form.fields["behaviour"].queryset.exists(),  # type: ignore[attr-defined]
+        hypothesis_form=HypothesisForm(initial={"hypothesis": found.hypothesis}),
+        batches=found.edit_batches.select_related("created_by")[:8],
+        registrations=found.registrations.order_by("-created_at"),
+        saved=len(current_predictions(found)),
+        **_prediction_context(found),
+    )
+
+
+def _with_content(proposal: Proposal, page: Page[Edit]) -> list[dict[str, Any]]:
+    edits = list(page.object_list)
+    if not edits:
+        return []
+    with ExampleTable(proposal.baseline.dataset_version) as table:
+        rows = table.by_train_index(edit.train_index for edit in edits)
+    return [{"edit": edit, "row": rows[edit.train_index]} for edit in edits]
+
+
+def _prediction_context(
+    proposal: Proposal, extra: tuple[np.ndarray, float] | None = None
+) -> dict[str, Any]:
+    """The instant prediction of the edits, with `extra` (train indices, weight) on top."""
+    started = time.perf_counter()
+    indices, weights = edits_of(proposal)
+    if extra is not None:
+        added, weight = extra
+        kept = ~np.isin(indices, added)
+        indices = np.concatenate([indices[kept], added])
+        weights = np.concatenate([weights[kept], np.full(len(added), weight)])
+    rows: list[EffectRow] = []
+    if len(indices):
+        rows = rows_of(
+            predict_first_order(baseline=proposal.baseline, train_indices=indices, weights=weights)
+        )
+    return {
+        "effects": rows,
+        "forest": predicted_forest(rows) if rows else "",
+        "warnings": shared_warnings(rows),
+        "number_of_edits": len(indices),
+        "predicted_in": time.perf_counter() - started,
+        "with_extra": extra is not None,
+    }
+
+
+@require_safe
+@login_required
+def effects(request: HttpRequest, pk: str) -> HttpResponse:
+    """The prediction alone, for the live part of the workbench."""
+    found = get_for(Proposal, pk, request.user)
+    context = _prediction_context(found)
+    return render(request, "proposals/effects.html", {"proposal": found, **context})
+
+
+@require_safe
+@login_required
+def what_if(request: HttpRequest, pk: str) -> HttpResponse:
+    """What the proposal would change with some more edits, without writing anything."""
+    found = get_for(Proposal, pk, request.user)
+    form = MostInfluentialForm(found, request.GET)
+    context: dict[str, Any] = {"proposal": found, "form": form}
+    if form.is_valid():
+        chosen = form.cleaned_data
+        indices, _ = extreme_indices(
+            behaviour=chosen["behaviour"],
+            method=DEFAULT_METHOD,
+            helpful=chosen["which"] == "helpful",
+            count=chosen["count"],
+        )
+        context |= _prediction_context(found, (indices, chosen["weight"]))
+        context |= {"added": len(indices), "chosen": chosen}
+    if is_fragment(request):
+        return render(request, "proposals/effects.html", context)
+    return project_page(
+        request,
+        "proposals/what_if.html",
+        found.project,
+        tab="proposals",
+        trail=[*trail_to(found), ("What if", "")],
+        **context,
+    )
+
+
+@require_POST
+@login_required
+def edit_hypothesis(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Proposal, pk, request.user, Right.WRITE)
+    form = HypothesisForm(request.POST)
+    if form.is_valid():
+        tell(
+            request,
+            lambda: proposals.set_hypothesis(
+                proposal=found, hypothesis=form.cleaned_data["hypothesis"], by=request.user
+            ),
+            "The hypothesis was saved.",
+        )
+    return redirect("proposal", found.pk)
+
+
+@require_POST
+@login_required
+def predict(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Proposal, pk, request.user, Right.WRITE)
+    done = tell(
+        request,
+        lambda: predictions.predict(proposal=found, by=request.user),
+        "The prediction was saved.",
+    )
+    if done and request.POST.get("next") == "register":
+        return redirect("register", found.pk)
+    return redirect("proposal", found.pk)
+
+
+@require_POST
+@login_required
+def copy(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Proposal, pk, request.user, Right.WRITE)
+    copies: list[Proposal] = []
+    tell(
+        request,
+        lambda: copies.append(
+            proposals.copy(proposal=found, name=_free_name(found), by=request.user)
+        ),
+        "This is a copy that can be edited.",
+    )
+    return redirect("proposal", copies[0].pk if copies else found.pk)
+
+
+def _free_name(proposal: Proposal) -> str:
+    taken = set(proposal.baseline.proposals.values_list("name", flat=True))
+    stem = proposal.name[:105]
+    return next(
+        name
+        for name in (f"{stem} (copy{f' {n}' if n > 1 else ''})" for n in range(1, 1000))
+        if name not in taken
+    )
+
+
+@require_safe
+@login_required
+def compare(request: HttpRequest, pk: str) -> HttpResponse:
+    """Up to four proposals of one baseline side by side."""
+    project = get_for(Project, pk, request.user)
+    wanted = request.GET.getlist("proposal")[:MOST_COMPARED]
+    chosen = _chosen(request, project, wanted)
+    columns = []
+    for one in chosen:
+        indices, weights = edits_of(one)
+        found = (
+            rows_of(
+                predict_first_order(baseline=one.baseline, train_indices=indices, weights=weights)
+            )
+            if len(indices)
+            else []
+        )
+        columns.append(
+            {
+                "proposal": one,
+                "edits": dict(zip(indices.tolist(), weights.tolist(), strict=True)),
+                "effects": {row.behaviour.pk: row for row in found},
+            }
+        )
+    behaviours = list(
+        dict.fromkeys(row.behaviour for column in columns for row in column["effects"].values())
+    )
+    shared = (
+        set.intersection(*(set(column["edits"].items()) for column in columns))
+        if columns
+        else set()
+    )
+    return project_page(
+        request,
+        "proposals/compare.html",
+        project,
+        tab="proposals",
+        trail=[("Proposals", reverse("proposals", args=[project.pk])), ("Compare", "")],
+        columns=[
+            {**column, "own": len(set(column["edits"].items()) - shared)} for column in columns
+        ],
+        shared=len(shared),
+        rows=[
+            {"behaviour": b, "cells": [column["effects"].get(b.pk) for column in columns]}
+            for b in behaviours
+        ],
+    )
+
+
+def _chosen(request: HttpRequest, project: Project, wanted: list[str]) -> list[Proposal]:
+    try:
+        found = {
+            str(one.pk): one
+            for one in visible(Proposal, request.user)
+            .filter(project=project, pk__in=wanted)
+            .select_related("baseline__dataset_version")
+        }
+    except (ValueError, TypeError):
+        raise Http404("No such proposal.") from None
+    chosen = [found[key] for key in wanted if key in found]
+    first = chosen[0].baseline_id if chosen else None
+    return [one for one in chosen if one.baseline_id == first]
+
+
+class _Echo:
+    def write(self, text: str) -> str:
+        return text
+
+
+@require_safe
+@login_required
+def export(request: HttpRequest, pk: str) -> StreamingHttpResponse:
+    """The edits as CSV: example id and new weight."""
+    found = get_for(Proposal, pk, request.user)
+
+    def lines() -> Iterator[str]:
+        writer = csv.writer(_Echo())
+        yield writer.writerow(["example_id", "weight"])  # type: ignore[misc]
+        rows = found.edits.order_by("train_index").values_list("example_id", "weight")
+        for example_id, weight in rows.iterator(5000):
+            yield writer.writerow([example_id, f"{weight:g}"])  # type: ignore[misc]
+
+    response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="edits-{found.pk}.csv"'
+    return response
