@@ -365,6 +365,7 @@ class Migration(migrations.Migration):
                 ('selection', models.CharField(help_text='random, harmful, helpful or mixed', max_length=20)),
                 ('size_fraction', models.FloatField()),
                 ('edits_sha256', models.CharField(max_length=64)),
+                ('seeds', models.JSONField(help_text='The seeds that this edit is retrained with.')),
                 ('baseline', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='bank_edits', to='curation.baseline')),
                 ('registration', models.ForeignKey(blank=True, help_text='Set when the edit was a confirmatory test that joined the bank.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='bank_edits', to='curation.registration')),
             ],

@@ -26,6 +26,7 @@ class BankEdit(Identified):
     size_fraction = models.FloatField()
     edits_file = models.ForeignKey(StoredFile, on_delete=models.PROTECT, related_name="+")
     edits_sha256 = models.CharField(max_length=64)
+    seeds = models.JSONField(help_text="The seeds that this edit is retrained with.")
 
     class Meta:
         ordering = ["position"]

@@ -5,14 +5,26 @@ First-order only; the edit-aware estimate is a worker's. A prediction is a hypot
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.models import Baseline, Behaviour, Influence, Proposal
+from curation.models import (
+    Baseline,
+    Behaviour,
+    Calibration,
+    Estimate,
+    Influence,
+    Proposal,
+    StoredFile,
+)
 from curation.services.files import local_path
-from workers.evidence.intervals import first_prediction_interval
+from workers.evidence.bank import edit_shape
+from workers.evidence.calibration import Calibration as Calibrated
+from workers.evidence.calibration import split_by_kind
 
 DEFAULT_METHOD = "replay"
 DEFAULT_LEVEL = 0.9
@@ -31,6 +43,7 @@ class PredictedEffect:
     high: float
     level: float
     calibrated: bool
+    uncalibrated: float
     per_seed: list[float]
     seed_noise: float | None
     warnings: list[str]
@@ -56,43 +69,75 @@ def predict_first_order(
     weights: NDArray[np.float64],
     method: str = DEFAULT_METHOD,
     level: float = DEFAULT_LEVEL,
+    number_of_seeds: int | None = None,
 ) -> list[PredictedEffect]:
-    """Σ (new weight − 1) · score for every attributed behaviour of the baseline, with intervals."""
-    influences = (
+    """Σ (new weight − 1) · score for every attributed behaviour of the baseline, calibrated.
+
+    The interval is for the mean over fresh seeds, or of `number_of_seeds` retrains when given.
+    """
+    influences = list(
         Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
         .select_related("behaviour", "scores_file", "per_seed_file")
         .order_by("behaviour__position", "behaviour__created_at")
     )
-    return [
-        _predict(baseline, influence, train_indices, weights, level) for influence in influences
-    ]
-
-
-def _predict(
-    baseline: Baseline,
-    influence: Influence,
-    train_indices: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    level: float,
-) -> PredictedEffect:
-    change = weights - 1.0
-    scores = np.load(local_path(influence.scores_file), mmap_mode="r", allow_pickle=False)
-    per_seed = np.load(local_path(influence.per_seed_file), mmap_mode="r", allow_pickle=False)
-    value = float(change @ scores[train_indices])
-    by_seed = per_seed[:, train_indices].astype(np.float64) @ change
-    interval = first_prediction_interval(by_seed, level, value=value)
-    return PredictedEffect(
-        behaviour=influence.behaviour,
-        method=influence.method,
-        value=value,
-        low=float(interval.low[0]),
-        high=float(interval.high[0]),
-        level=level,
-        calibrated=interval.calibrated,
-        per_seed=[float(x) for x in by_seed],
-        seed_noise=_seed_noise(influence.behaviour),
-        warnings=warnings_for(baseline, influence.behaviour, train_indices, weights, by_seed),
+    calibration = latest_calibration(baseline, method)
+    if not influences or calibration is None or not len(train_indices):
+        return []
+    count = baseline.dataset_version.train_count
+    scores = np.stack([_rows(one.scores_file, train_indices) for one in influences], axis=1)
+    value, low, high = calibration.predict_parts(
+        split_by_kind(weights, scores, count),
+        calibration.columns_of([str(one.behaviour_id) for one in influences]),
+        level,
+        number_of_seeds=number_of_seeds,
+        behaviour_scale=[one.diagnostics["random_edit_scale"] for one in influences],
     )
+    edit_warnings = calibration.warnings(edit_shape(weights, count))
+    effects = []
+    for k, influence in enumerate(influences):
+        by_seed = _rows(influence.per_seed_file, train_indices, axis=1) @ (weights - 1.0)
+        effects.append(
+            PredictedEffect(
+                behaviour=influence.behaviour,
+                method=method,
+                value=float(value[k]),
+                low=float(low[k]),
+                high=float(high[k]),
+                level=level,
+                calibrated=calibration.has_evidence,
+                uncalibrated=float((weights - 1.0) @ scores[:, k]),
+                per_seed=[float(x) for x in by_seed],
+                seed_noise=_seed_noise(influence.behaviour),
+                warnings=edit_warnings
+                + warnings_for(baseline, influence.behaviour, weights, by_seed),
+            )
+        )
+    return effects
+
+
+def latest_calibration(
+    baseline: Baseline, method: str, estimate: str = Estimate.FIRST_ORDER
+) -> Calibrated | None:
+    """The newest calibration of a method on a baseline; None before influence was computed."""
+    row = (
+        Calibration.objects.filter(baseline=baseline, method=method, estimate=estimate)
+        .order_by("-created_at")
+        .values_list("pk", flat=True)
+        .first()
+    )
+    return _calibration(row) if row else None
+
+
+@lru_cache(maxsize=64)
+def _calibration(pk: UUID) -> Calibrated:
+    return Calibrated.from_json(Calibration.objects.get(pk=pk).parameters)
+
+
+def _rows(
+    stored: StoredFile, train_indices: NDArray[np.int64], axis: int = 0
+) -> NDArray[np.float64]:
+    column = np.load(local_path(stored), mmap_mode="r", allow_pickle=False)
+    return np.take(column, train_indices, axis=axis).astype(np.float64)
 
 
 def _seed_noise(behaviour: Behaviour) -> float | None:
@@ -103,7 +148,6 @@ def _seed_noise(behaviour: Behaviour) -> float | None:
 def warnings_for(
     baseline: Baseline,
     behaviour: Behaviour,
-    train_indices: NDArray[np.int64],
     weights: NDArray[np.float64],
     by_seed: NDArray[np.float64],
 ) -> list[str]:

@@ -1,4 +1,4 @@
-"""Idempotency keys: the same creating call, sent twice or in parallel, makes one thing and gets one answer."""
+"""Idempotency keys: a call, sent twice or in parallel, makes one thing, with one answer."""
 
 import hashlib
 from collections.abc import Callable
@@ -96,7 +96,5 @@ def _insert(user: Any, key: str, fingerprint: str) -> tuple[IdempotentRequest, b
 
 def forget_old() -> int:
     """Delete keys older than `KEPT_FOR`; for the periodic clean-up."""
-    deleted, _ = IdempotentRequest.objects.filter(
-        created_at__lt=timezone.now() - KEPT_FOR
-    ).delete()
+    deleted, _ = IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()
     return deleted

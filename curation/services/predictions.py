@@ -6,7 +6,12 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from curation.models import Estimate, Prediction, Proposal
-from curation.queries.predictions import DEFAULT_LEVEL, DEFAULT_METHOD, edits_of, predict_first_order
+from curation.queries.predictions import (
+    DEFAULT_LEVEL,
+    DEFAULT_METHOD,
+    edits_of,
+    predict_first_order,
+)
 from curation.services import audit
 
 
@@ -19,17 +24,29 @@ def predict(
     Raises:
         ValidationError: there are no edits, or no influence scores by this method.
     """
-    proposal = Proposal.objects.select_for_update().select_related("baseline", "project").get(pk=proposal.pk)
+    proposal = (
+        Proposal.objects.select_for_update()
+        .select_related("baseline", "project")
+        .get(pk=proposal.pk)
+    )
     train_indices, weights = edits_of(proposal)
     if not len(train_indices):
         raise ValidationError("Add at least one edit before predicting.")
     effects = predict_first_order(
-        baseline=proposal.baseline, train_indices=train_indices, weights=weights, method=method, level=level
+        baseline=proposal.baseline,
+        train_indices=train_indices,
+        weights=weights,
+        method=method,
+        level=level,
     )
     if not effects:
         raise ValidationError("There are no influence scores yet; compute influence first.")
     audit.record(
-        action="predicted", actor=by, project=proposal.project, target=proposal, behaviours=len(effects)
+        action="predicted",
+        actor=by,
+        project=proposal.project,
+        target=proposal,
+        behaviours=len(effects),
     )
     return [
         Prediction.objects.update_or_create(
@@ -44,7 +61,11 @@ def predict(
                 "high": effect.high,
                 "level": effect.level,
                 "calibrated": effect.calibrated,
-                "details": {"per_seed": effect.per_seed, "seed_noise": effect.seed_noise},
+                "details": {
+                    "uncalibrated": effect.uncalibrated,
+                    "per_seed": effect.per_seed,
+                    "seed_noise": effect.seed_noise,
+                },
                 "warnings": effect.warnings,
             },
         )[0]

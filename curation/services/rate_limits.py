@@ -10,9 +10,9 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# Generic cell rate algorithm: the key holds the time at which the bucket would be empty again.
+# Generic cell rate algorithm: the key holds the time when the bucket would be empty again.
 # ARGV: seconds between two calls at the steady rate, burst in seconds. Returns the wait in
-# microseconds, 0 when the call may pass. Time comes from the server, so that clocks cannot disagree.
+# microseconds, 0 when the call may pass. The time is the server's, so that clocks cannot disagree.
 SCRIPT = """
 local now = redis.call('TIME')
 local microseconds = now[1] * 1000000 + now[2]
@@ -22,7 +22,8 @@ local empty_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), microseco
 local wait = empty_at + interval - burst - microseconds
 if wait > 0 then return math.ceil(wait) end
 local next_empty = empty_at + interval
-redis.call('SET', KEYS[1], string.format('%.0f', next_empty), 'PX', math.ceil((next_empty - microseconds) / 1000) + 1)
+local lifetime = math.ceil((next_empty - microseconds) / 1000) + 1
+redis.call('SET', KEYS[1], string.format('%.0f', next_empty), 'PX', lifetime)
 return 0
 """
 
@@ -69,5 +70,5 @@ def take(*, limit: Limit, identity: str, fail_open: bool = True) -> None:
             raise
         logger.warning("rate limits are off while the cache is away (%s)", type(error).__name__)
         return
-    if int(wait):  # type: ignore[arg-type]
-        raise RateLimited(limit, max(1, math.ceil(int(wait) / 1_000_000)))  # type: ignore[arg-type]
+    if int(wait):
+        raise RateLimited(limit, max(1, math.ceil(int(wait) / 1_000_000)))

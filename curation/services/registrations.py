@@ -24,10 +24,10 @@ from curation.models import (
     Registration,
     RegistrationState,
 )
+from curation.queries.predictions import edits_of, predict_first_order
 from curation.services import audit, jobs, proposals
 from curation.services.training_setup import take_seeds
 from workers.evidence.canonical import canonical_json, canonical_sha256
-from workers.evidence.intervals import first_prediction_interval
 from workers.evidence.verdicts import DecisionRule
 
 MIN_SEEDS, MAX_SEEDS = 2, 64
@@ -115,7 +115,10 @@ def register(
         number_of_seeds=number_of_seeds,
         primary_behaviour=[p.behaviour_id for p in predictions].index(primary_behaviour.pk),
         smallest_effect_of_interest=np.array(
-            [smallest_effect if p.behaviour_id == primary_behaviour.pk else 0.0 for p in predictions]
+            [
+                smallest_effect if p.behaviour_id == primary_behaviour.pk else 0.0
+                for p in predictions
+            ]
         ),
         alpha=round(1 - level, 6),
         placebo_must_differ=placebo_must_differ,
@@ -163,6 +166,7 @@ def _plan(
     scores = dict(
         Influence.objects.filter(baseline=baseline).values_list("behaviour_id", "scores_file_id")
     )
+    intervals = intervals_for_test(proposal, len(seeds))
     return {
         "question": "mean effect of the edits over retrains from scratch with fresh seeds",
         "proposal": str(proposal.pk),
@@ -178,21 +182,19 @@ def _plan(
         "decision_rule": rule.sentence([p.behaviour.name for p in predictions]),
         "rule": rule.to_json(),
         "predictions": [
-            _planned_prediction(prediction, len(seeds), scores.get(prediction.behaviour_id, ""))
+            _planned_prediction(
+                prediction,
+                intervals[prediction.behaviour_id],
+                scores.get(prediction.behaviour_id, ""),
+            )
             for prediction in predictions
         ],
     }
 
 
-def _planned_prediction(prediction: Prediction, number_of_seeds: int, scores_sha256: str) -> dict[str, Any]:
-    """The prediction as registered: its interval is for the mean of as many seeds as the test has."""
-    interval = first_prediction_interval(
-        prediction.details["per_seed"],
-        prediction.level,
-        value=prediction.value,
-        number_of_retrain_seeds=number_of_seeds,
-    )
-    low, high = float(interval.low[0]), float(interval.high[0])
+def _planned_prediction(
+    prediction: Prediction, interval: tuple[float, float], scores_sha256: str
+) -> dict[str, Any]:
     behaviour = prediction.behaviour
     return {
         "behaviour": str(behaviour.pk),
@@ -203,12 +205,28 @@ def _planned_prediction(prediction: Prediction, number_of_seeds: int, scores_sha
         "method": prediction.method,
         "estimate": prediction.estimate,
         "value": prediction.value,
-        "low": min(low, prediction.low),
-        "high": max(high, prediction.high),
+        "low": interval[0],
+        "high": interval[1],
         "level": prediction.level,
         "calibrated": prediction.calibrated,
         "scores_sha256": scores_sha256,
     }
+
+
+def intervals_for_test(proposal: Proposal, number_of_seeds: int) -> dict[UUID, tuple[float, float]]:
+    """Each behaviour's predicted interval for the mean of as many retrains as the test has."""
+    train_indices, weights = edits_of(proposal)
+    intervals = {}
+    for method in set(proposal.predictions.values_list("method", flat=True)):
+        for effect in predict_first_order(
+            baseline=proposal.baseline,
+            train_indices=train_indices,
+            weights=weights,
+            method=method,
+            number_of_seeds=number_of_seeds,
+        ):
+            intervals[effect.behaviour.pk] = (effect.low, effect.high)
+    return intervals
 
 
 @transaction.atomic

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from curation.models import (
+    BankEdit,
     Baseline,
     BaselineState,
     Behaviour,
@@ -21,7 +22,7 @@ from curation.models import (
     VersionState,
 )
 from curation.queries.influence import extreme_examples
-from curation.services import behaviours, datasets, files, predictions, projects, proposals
+from curation.services import bank, behaviours, datasets, files, predictions, projects, proposals
 from curation.services.training_setup import create_baseline, create_model, create_recipe
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_project"
@@ -46,6 +47,7 @@ RECIPE = {
 }
 NUMBER_OF_SEEDS = 4
 EDITS = 40
+BANK_EDITS = 48
 BEHAVIOURS: list[dict[str, Any]] = [
     {"name": "All held-out tweets", "definition": {"selection": "all"}},
     {"name": "Positive tweets", "definition": {"selection": "class", "label": "positive"}},
@@ -104,7 +106,11 @@ def advance(*, project: Project) -> None:
     elif baseline is not None and baseline.state == BaselineState.READY:
         if not baseline.behaviours.exists():
             _add_behaviours(baseline, by)
-        elif not baseline.proposals.exists() and Influence.objects.filter(baseline=baseline).exists():
+        elif not BankEdit.objects.filter(baseline=baseline).exists():
+            bank.extend_bank(baseline=baseline, number_of_edits=BANK_EDITS, by=by)
+        elif (
+            not baseline.proposals.exists() and Influence.objects.filter(baseline=baseline).exists()
+        ):
             _propose(baseline, by)
 
 
@@ -113,7 +119,9 @@ def _train(project: Project, version: DatasetVersion, by: Any) -> None:
         project=project,
         name="Bag of embeddings",
         dataset_version=version,
-        model=create_model(project=project, name="Bag of embeddings", architecture=ARCHITECTURE, by=by),
+        model=create_model(
+            project=project, name="Bag of embeddings", architecture=ARCHITECTURE, by=by
+        ),
         recipe=create_recipe(project=project, name="AdamW, 6 epochs", settings=RECIPE, by=by),
         number_of_seeds=NUMBER_OF_SEEDS,
         by=by,

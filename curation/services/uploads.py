@@ -1,4 +1,4 @@
-"""Resumable uploads: announce a file, send its parts in any order and as often as needed, complete it."""
+"""Resumable uploads: announce a file, send its parts in any order and again, complete it."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from curation.models import Project, StoredFile, Upload, UploadPart
@@ -62,18 +62,19 @@ def require_room(*, project: Project, size: int) -> None:
     Raises:
         TooLarge: `size` more bytes would exceed the project's quota.
     """
-    promised = project.uploads.aggregate(total=Sum("size"))["total"] or 0
-    used = (
-        StoredFile.objects.filter(pk__in=source_files(project)).aggregate(total=Sum("size"))[
-            "total"
-        ]
-        or 0
-    )
-    if used + promised + size > project.disk_quota_bytes:
+    in_use = source_files(project)
+    promised = _total(project.uploads.exclude(stored_file__in=in_use))
+    used = _total(StoredFile.objects.filter(pk__in=in_use))
+    room = project.disk_quota_bytes - used - promised
+    if size > room:
         raise TooLarge(
-            f"The project has room for {max(project.disk_quota_bytes - used - promised, 0):,} more bytes "
-            f"of its {project.disk_quota_bytes:,}; this file has {size:,}."
+            f"The project has room for {max(room, 0):,} more bytes of its "
+            f"{project.disk_quota_bytes:,}; this file has {size:,}."
         )
+
+
+def _total(rows: QuerySet[Any]) -> int:
+    return rows.aggregate(total=Sum("size"))["total"] or 0
 
 
 def source_files(project: Project) -> set[str]:
@@ -126,9 +127,7 @@ def complete(*, upload: Upload, by: Any) -> Upload:
     parts = list(upload.parts.select_related("stored_file"))
     missing = upload.number_of_parts - len(parts)
     if missing:
-        raise ValidationError(
-            f"{missing} of {upload.number_of_parts} parts {'is' if missing == 1 else 'are'} missing."
-        )
+        raise ValidationError(f"Parts are missing: {missing} of {upload.number_of_parts}.")
     stored = files.store_chunks(chunks=_content(parts), max_bytes=upload.size)
     if upload.sha256 and stored.sha256 != upload.sha256:
         raise ValidationError(

@@ -18,9 +18,7 @@ from workers.evidence.verdicts import BehaviourVerdict, DecisionRule, decide
 def arm_values(registration: Registration) -> dict[str, NDArray[np.float64]]:
     """(S, K) values of each arm in the order of the plan's seeds and predictions; NaN where missing."""
     behaviours = [entry["behaviour"] for entry in registration.plan["predictions"]]
-    rows = {
-        arm.value: np.full((len(registration.seeds), len(behaviours)), math.nan) for arm in Arm
-    }
+    rows = {arm.value: np.full((len(registration.seeds), len(behaviours)), math.nan) for arm in Arm}
     position = {seed: row for row, seed in enumerate(registration.seeds)}
     for arm, seed, values in registration.retrains.values_list("arm", "seed", "values"):
         if seed in position:

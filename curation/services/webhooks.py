@@ -40,10 +40,8 @@ GONE = 410
 
 
 @transaction.atomic
-def create_webhook(
-    *, project: Project, url: str, events: Iterable[str], by: Any
-) -> tuple[Webhook, str]:
-    """The webhook and its signing secret, which can be shown again only by replacing it.
+def create_webhook(*, project: Project, url: str, events: Iterable[str], by: Any) -> Webhook:
+    """A webhook that is told of these events of the project.
 
     Raises:
         ValidationError: an address that is not allowed, an unknown event, or too many webhooks.
@@ -62,11 +60,11 @@ def create_webhook(
     webhook.clean_fields(exclude=["url"])  # Django's URL rule refuses plain host names
     webhook.save()
     audit.record(action="webhook created", actor=by, project=project, target=webhook, events=wanted)
-    return webhook, signing_secret(webhook)
+    return webhook
 
 
 @transaction.atomic
-def replace_secret(*, webhook: Webhook, by: Any) -> str:
+def replace_secret(*, webhook: Webhook, by: Any) -> Webhook:
     """A new signing secret; the old one stops being used at once."""
     webhook.salt = new_salt()
     webhook.disabled_at, webhook.disabled_reason = None, ""
@@ -74,7 +72,7 @@ def replace_secret(*, webhook: Webhook, by: Any) -> str:
     audit.record(
         action="webhook secret replaced", actor=by, project=webhook.project, target=webhook
     )
-    return signing_secret(webhook)
+    return webhook
 
 
 @transaction.atomic
@@ -133,7 +131,7 @@ def deliver_due(*, limit: int = 50) -> int:
 
 @transaction.atomic
 def _claim(now: datetime) -> WebhookDelivery | None:
-    """The next due delivery, pushed into the future so that a crash while sending only delays it."""
+    """The next due delivery, pushed into the future: a crash while sending only delays it."""
     delivery = (
         WebhookDelivery.objects.select_for_update(skip_locked=True, of=("self",))
         .select_related("webhook__project")

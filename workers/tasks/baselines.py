@@ -31,7 +31,13 @@ class TrainBaseline(Handler):
         self._summarise(baseline, loaded)
 
     def _train(
-        self, baseline: Baseline, loaded: LoadedBaseline, seed: int, report: JobReport, before: int, total: int
+        self,
+        baseline: Baseline,
+        loaded: LoadedBaseline,
+        seed: int,
+        report: JobReport,
+        before: int,
+        total: int,
     ) -> None:
         started = time.monotonic()
         run = train(loaded.problem, seed, progress=lambda done, _: report(before + done, total))
@@ -68,7 +74,11 @@ class TrainBaseline(Handler):
             "torch": torch.__version__,
         }
         Baseline.objects.filter(pk=baseline.pk).update(
-            state=BaselineState.READY, replayable=replayable, warnings=warnings, summary=summary, error=""
+            state=BaselineState.READY,
+            replayable=replayable,
+            warnings=warnings,
+            summary=summary,
+            error="",
         )
 
     def failed(self, message: str) -> None:

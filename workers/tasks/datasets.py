@@ -25,7 +25,9 @@ class _OnVersion(Handler):
         return [DatasetPart(local_path(version.source_file), version.file_name)]
 
     def update(self, **values: Any) -> None:
-        DatasetVersion.objects.filter(pk=self.job.target_id).exclude(state=VersionState.READY).update(**values)
+        DatasetVersion.objects.filter(pk=self.job.target_id).exclude(
+            state=VersionState.READY
+        ).update(**values)
 
     def failed(self, message: str) -> None:
         self.update(state=VersionState.REFUSED, error=message)

@@ -1,16 +1,16 @@
 """The job that computes influence scores of a baseline's behaviours by one method."""
 
 import numpy as np
-import torch
 
 from curation.models import Baseline, Behaviour, Influence
-from workers.influence.behaviours import behaviour_values
+from workers.evidence.bank_evidence import random_edit_scale
 from workers.influence.interface import InfluenceScores
 from workers.influence.registry import build_method
+from workers.tasks.calibrations import fit_calibration
 from workers.tasks.handler import Handler
-from workers.tasks.loading import LoadedBaseline, load_baseline, load_parameters, measured_behaviours, store_array
+from workers.tasks.loading import LoadedBaseline, load_baseline, measured_behaviours, store_array
+from workers.tasks.measuring import measure_baseline
 from workers.tasks.report import JobReport
-from workers.training.parameters import ParameterLayout
 from workers.training.trainer import TrainingRun, train
 from workers.training.trajectory import Trajectory
 
@@ -27,13 +27,16 @@ class Attribute(Handler):
         loaded = load_baseline(baseline.pk)
         measured = measured_behaviours(loaded, behaviours)
         report.stage("Measuring behaviours")
-        measure(baseline, loaded, behaviours)
+        measure_baseline(baseline, loaded, behaviours)
         method = build_method(name)
-        report.stage("Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds))
+        report.stage(
+            "Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds)
+        )
         runs = self._recorded_runs(baseline, loaded, report)
         report.stage(f"Computing influence by {method.title.lower()}")
         scores = method.scores(runs, measured, progress=report)
         self._save(baseline, name, behaviours, scores)
+        fit_calibration(baseline, name)
 
     def _recorded_runs(
         self, baseline: Baseline, loaded: LoadedBaseline, report: JobReport
@@ -56,6 +59,7 @@ class Attribute(Handler):
         self, baseline: Baseline, name: str, behaviours: list[Behaviour], scores: InfluenceScores
     ) -> None:
         aggregate = scores.aggregate()
+        scales = random_edit_scale(aggregate)
         for column, behaviour in enumerate(behaviours):
             Influence.objects.get_or_create(
                 behaviour=behaviour,
@@ -63,24 +67,16 @@ class Attribute(Handler):
                 defaults={
                     "baseline": baseline,
                     "scores_file": store_array(np.ascontiguousarray(aggregate[:, column])),
-                    "per_seed_file": store_array(np.ascontiguousarray(scores.per_seed[:, :, column])),
+                    "per_seed_file": store_array(
+                        np.ascontiguousarray(scores.per_seed[:, :, column])
+                    ),
                     "seeds": list(scores.seeds),
-                    "left_out": [{"seed": one.seed, "reason": one.reason} for one in scores.left_out],
-                    "diagnostics": scores.diagnostics,
+                    "left_out": [
+                        {"seed": one.seed, "reason": one.reason} for one in scores.left_out
+                    ],
+                    "diagnostics": {
+                        **scores.diagnostics,
+                        "random_edit_scale": float(scales[column]),
+                    },
                 },
             )
-
-
-def measure(baseline: Baseline, loaded: LoadedBaseline, behaviours: list[Behaviour]) -> None:
-    """Save each behaviour's value on every baseline run."""
-    measured = measured_behaviours(loaded, behaviours)
-    network = loaded.problem.build_network(0)
-    layout = ParameterLayout.of(network)
-    values: dict[str, torch.Tensor] = {
-        str(run.seed): behaviour_values(measured, network, layout, load_parameters(run.parameters_file))
-        for run in baseline.runs.select_related("parameters_file")
-    }
-    for column, behaviour in enumerate(behaviours):
-        Behaviour.objects.filter(pk=behaviour.pk).update(
-            values={seed: float(row[column]) for seed, row in values.items()}
-        )

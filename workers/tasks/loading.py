@@ -40,9 +40,9 @@ class LoadedBaseline:
 @lru_cache(maxsize=2)
 def load_baseline(baseline_id: UUID) -> LoadedBaseline:
     """Everything about a baseline is immutable, so a worker keeps the last ones it used."""
-    baseline = Baseline.objects.select_related("dataset_version__examples_file", "model", "recipe").get(
-        pk=baseline_id
-    )
+    baseline = Baseline.objects.select_related(
+        "dataset_version__examples_file", "model", "recipe"
+    ).get(pk=baseline_id)
     version = baseline.dataset_version
     assert version.examples_file is not None
     path = local_path(version.examples_file)
@@ -77,7 +77,9 @@ def model_folder(model: Model, parent: Path) -> Path | None:
     return folder
 
 
-def measured_behaviours(loaded: LoadedBaseline, behaviours: list[Behaviour]) -> list[MeasuredBehaviour]:
+def measured_behaviours(
+    loaded: LoadedBaseline, behaviours: list[Behaviour]
+) -> list[MeasuredBehaviour]:
     """The learning code's behaviours over the baseline's probe examples, in the given order."""
     return [_measured(loaded, behaviour) for behaviour in behaviours]
 
@@ -101,7 +103,9 @@ def _encode_pasted(loaded: LoadedBaseline, behaviour: Behaviour) -> EncodedExamp
         return encode_rows(table, loaded.encoded.state, uploaded, FEATURES_FOLDER)
 
 
-def example_weights(count: int, edits: tuple[NDArray[np.int64], NDArray[np.float64]]) -> torch.Tensor:
+def example_weights(
+    count: int, edits: tuple[NDArray[np.int64], NDArray[np.float64]]
+) -> torch.Tensor:
     """(N,) weights: 1 but for the edited train examples."""
     weights = torch.ones(count)
     indices, values = edits

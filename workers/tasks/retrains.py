@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from curation.models import Arm, Baseline, Behaviour, Registration, RegistrationState, Retrain
 from curation.queries.predictions import edits_of
-from curation.services import verdicts
-from workers.influence.behaviours import behaviour_values
+from curation.services import bank, verdicts
+from workers.tasks.calibrations import fit_calibrations
 from workers.tasks.handler import Handler
-from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline, measured_behaviours
+from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline
+from workers.tasks.measuring import measure_parameters
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
-from workers.training.parameters import ParameterLayout
 
 Edits = tuple[NDArray[np.int64], NDArray[np.float64]]
 RUNS_AT_A_TIME = 24
@@ -22,7 +22,9 @@ RUNS_AT_A_TIME = 24
 
 class RetrainArms(Handler):
     def run(self, report: JobReport) -> None:
-        registration = Registration.objects.select_related("proposal__baseline").get(pk=self.job.target_id)
+        registration = Registration.objects.select_related("proposal__baseline").get(
+            pk=self.job.target_id
+        )
         if registration.state != RegistrationState.RUNNING:
             return
         report.stage("Encoding examples")
@@ -37,7 +39,8 @@ class RetrainArms(Handler):
             before = first * loaded.problem.number_of_steps
             chunk = pending[first : first + RUNS_AT_A_TIME]
             self._train(registration, loaded, behaviours, edits, chunk, report, before, total)
-        verdicts.conclude(registration=registration)
+        if verdicts.conclude(registration=registration) and bank.absorb(registration=registration):
+            fit_calibrations(baseline)
 
     def _pending(self, registration: Registration) -> list[tuple[str, int]]:
         finished = set(registration.retrains.values_list("arm", "seed"))
@@ -57,7 +60,10 @@ class RetrainArms(Handler):
     ) -> None:
         count = len(loaded.problem.train)
         weights = torch.stack(
-            [example_weights(count, arm_edits(arm, seed, edits, count, registration)) for arm, seed in runs]
+            [
+                example_weights(count, arm_edits(arm, seed, edits, count, registration))
+                for arm, seed in runs
+            ]
         )
         scale = len(runs) * loaded.problem.number_of_steps
         parameters = train_many(
@@ -66,9 +72,7 @@ class RetrainArms(Handler):
             weights,
             progress=lambda done, of: report(before + round(done / max(of, 1) * scale), total),
         )
-        network = loaded.problem.build_network(0)
-        layout = ParameterLayout.of(network)
-        measured = measured_behaviours(loaded, behaviours)
+        values = measure_parameters(loaded, behaviours, parameters)
         Retrain.objects.bulk_create(
             [
                 Retrain(
@@ -76,14 +80,9 @@ class RetrainArms(Handler):
                     arm=arm,
                     seed=seed,
                     job=self.job,
-                    values={
-                        str(behaviour.pk): float(value)
-                        for behaviour, value in zip(
-                            behaviours, behaviour_values(measured, network, layout, flat), strict=True
-                        )
-                    },
+                    values=row,
                 )
-                for (arm, seed), flat in zip(runs, parameters, strict=True)
+                for (arm, seed), row in zip(runs, values, strict=True)
             ],
             ignore_conflicts=True,
         )

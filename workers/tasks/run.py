@@ -32,6 +32,7 @@ HANDLERS = {
     JobKind.CHECK_MODEL: "workers.tasks.models.CheckModel",
     JobKind.TRAIN_BASELINE: "workers.tasks.baselines.TrainBaseline",
     JobKind.ATTRIBUTE: "workers.tasks.influence.Attribute",
+    JobKind.EXTEND_BANK: "workers.tasks.bank.ExtendBank",
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
 }
 
@@ -71,7 +72,11 @@ def run_job(job_id: str) -> None:
         _fail(job, handler, "The job ran longer than the limit and was ended.")
     except Exception:
         logger.exception("job %s failed", job.pk)
-        _fail(job, handler, f"An unexpected error ended the job; the operator's log names it as job {job.pk}.")
+        _fail(
+            job,
+            handler,
+            f"An unexpected error ended the job; the operator's log names it as job {job.pk}.",
+        )
     else:
         jobs.end(job=job, state=JobState.SUCCEEDED)
         if job.project.is_sample:

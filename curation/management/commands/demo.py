@@ -28,9 +28,13 @@ class Command(BaseCommand):
     help = "Run the whole job once on the sample data, print predicted beside actual, and leave the site running."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--exit", action="store_true", help="End after the table instead of serving.")
+        parser.add_argument(
+            "--exit", action="store_true", help="End after the table instead of serving."
+        )
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--rows", type=int, default=None, help="Load only the first rows (for a quick look).")
+        parser.add_argument(
+            "--rows", type=int, default=None, help="Load only the first rows (for a quick look)."
+        )
 
     def handle(self, *args: Any, port: int, rows: int | None, **options: Any) -> None:
         settings = SiteSettings(port=port)
@@ -50,24 +54,32 @@ class Command(BaseCommand):
             console.print("Stopped.")
 
 
-def run_demo(console: Console, check: Callable[[], None], rows: int | None = None) -> list[Registration]:
+def run_demo(
+    console: Console, check: Callable[[], None], rows: int | None = None
+) -> list[Registration]:
     """Load the sample project, wait for each step, register and test both proposals, print the table.
 
     Raises CommandError when a job fails; `check` raises when a process of the site has ended.
     """
     user, password = demo_user()
     if password:
-        console.print(f"Sign in as [bold]{USER_NAME}[/bold] with the password [bold]{password}[/bold] "
-                      "(shown only this once).")
+        console.print(
+            f"Sign in as [bold]{USER_NAME}[/bold] with the password [bold]{password}[/bold] "
+            "(shown only this once)."
+        )
     project = sample_project.load_sample_project(by=user, rows=rows)
     with progress_bars(console) as bars:
-        wait_for(bars, check, project, lambda: Proposal.objects.filter(project=project).count() == 2)
+        wait_for(
+            bars, check, project, lambda: Proposal.objects.filter(project=project).count() == 2
+        )
         tests = [register(proposal, user) for proposal in project.proposals.order_by("created_at")]
         wait_for(bars, check, project, lambda: not running(tests))
     for test in tests:
         test.refresh_from_db()
         console.print(table_of(test))
-        console.print(f"[dim]Plan {test.plan_sha256[:16]}…, {len(test.seeds)} fresh seeds. {test.decision_rule}[/dim]")
+        console.print(
+            f"[dim]Plan {test.plan_sha256[:16]}…, {len(test.seeds)} fresh seeds. {test.decision_rule}[/dim]"
+        )
     console.print(f"\n[bold]{HYPOTHESIS}[/bold]")
     return tests
 
@@ -149,7 +161,13 @@ def show(bars: Progress, shown: dict[Any, TaskID], job: Job) -> None:
 def table_of(test: Registration) -> Table:
     """Behaviour, predicted, actual, placebo, verdict."""
     table = Table(title=test.proposal.name, title_justify="left")
-    for heading in ("Behaviour", "Predicted [interval]", "Actual [interval]", "Placebo [interval]", "Verdict"):
+    for heading in (
+        "Behaviour",
+        "Predicted [interval]",
+        "Actual [interval]",
+        "Placebo [interval]",
+        "Verdict",
+    ):
         table.add_column(heading)
     verdicts = test.verdicts.select_related("behaviour").order_by("behaviour__position")
     for verdict in verdicts:

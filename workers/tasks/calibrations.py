@@ -1,0 +1,101 @@
+"""From the bank's rows to calibrations: one for each method with scores on a baseline."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.models import BankEdit, Baseline, Behaviour, Calibration, Estimate, Influence
+from curation.services.bank import load_edit
+from curation.services.files import local_path
+from workers.evidence.bank import edit_shape
+from workers.evidence.bank_evidence import (
+    BankEvidence,
+    RetrainEvidence,
+    empty_bank,
+    random_edit_scale,
+    summarise_retrains,
+)
+from workers.evidence.conformal import calibrate
+from workers.evidence.intervals import retrain_noise_from_baseline
+
+Array = NDArray[np.float64]
+
+
+def fit_calibrations(baseline: Baseline) -> list[Calibration]:
+    """Fit and save a calibration for every method of the baseline, from all that its bank holds."""
+    methods = Influence.objects.filter(baseline=baseline).values_list("method", flat=True)
+    return [fit_calibration(baseline, method) for method in sorted(set(methods))]
+
+
+def fit_calibration(baseline: Baseline, method: str) -> Calibration:
+    """Fit and save one method's calibration; an empty bank gives the prior, which is wide."""
+    influences = list(
+        Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
+        .select_related("behaviour", "scores_file")
+        .order_by("behaviour__position", "behaviour__created_at")
+    )
+    behaviours = [influence.behaviour for influence in influences]
+    scores = np.stack(
+        [np.load(local_path(one.scores_file), allow_pickle=False) for one in influences], axis=1
+    ).astype(np.float64)
+    evidence = _evidence(baseline, behaviours, scores)
+    fitted = calibrate(evidence)
+    return Calibration.objects.create(
+        baseline=baseline,
+        method=method,
+        estimate=Estimate.FIRST_ORDER,
+        parameters=fitted.to_json(),
+        number_of_edits=fitted.number_of_edits,
+    )
+
+
+def _evidence(baseline: Baseline, behaviours: list[Behaviour], scores: Array) -> BankEvidence:
+    names = [str(behaviour.pk) for behaviour in behaviours]
+    better = np.array([1.0 if behaviour.better == "higher" else -1.0 for behaviour in behaviours])
+    scales = random_edit_scale(scores)
+    edits = list(baseline.bank_edits.select_related("edits_file"))
+    retrains = bank_effects(baseline, edits, names)
+    kept = [k for k in range(len(edits)) if np.isfinite(retrains.actual[k]).all()] if edits else []
+    if not kept:
+        return empty_bank(names, scales, better, _baseline_noise(behaviours))
+    count = len(scores)
+    loaded = [load_edit(edit) for edit in edits]
+    shapes = [edit_shape(weights, count) for _, weights in loaded]
+    evidence = BankEvidence(
+        behaviours=tuple(names),
+        behaviour_scales=scales,
+        kinds=tuple(shape.kind for shape in shapes),
+        sizes=np.array([shape.size for shape in shapes]),
+        predicted=np.stack([(weights - 1.0) @ scores[indices] for indices, weights in loaded]),
+        retrains=retrains,
+        better=better,
+    )
+    return evidence.subset(kept)
+
+
+def bank_effects(baseline: Baseline, edits: list[BankEdit], names: list[str]) -> RetrainEvidence:
+    """The paired effects of the bank's edits on the behaviours named by id, summarised over seeds."""
+    most = max((len(edit.seeds) for edit in edits), default=1)
+    effects = np.full((len(edits), most, len(names)), math.nan)
+    seeds = np.full((len(edits), most), -1, np.int64)
+    values = {
+        (edit, seed): row
+        for edit, seed, row in baseline.bank_retrains.values_list("edit", "seed", "values")
+    }
+    for row, edit in enumerate(edits):
+        for column, seed in enumerate(edit.seeds):
+            seeds[row, column] = seed
+            edited, unedited = values.get((edit.pk, seed)), values.get((None, seed))
+            if edited is not None and unedited is not None:
+                effects[row, column] = [
+                    edited.get(name, math.nan) - unedited.get(name, math.nan) for name in names
+                ]
+    return summarise_retrains(effects, seeds)
+
+
+def _baseline_noise(behaviours: list[Behaviour]) -> Array:
+    rows = np.array([[value for _, value in sorted(b.values.items())] for b in behaviours]).T
+    return (
+        retrain_noise_from_baseline(rows) if len(rows) > 1 else np.full(len(behaviours), math.nan)
+    )
