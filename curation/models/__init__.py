@@ -5,6 +5,7 @@ from curation.models.bank import BankEdit, BankRetrain, Calibration
 from curation.models.baseline import Baseline, BaselineRun, BaselineState
 from curation.models.behaviour import Behaviour, BehaviourKind, Better
 from curation.models.dataset import Dataset, DatasetVersion, Task, VersionState
+from curation.models.idempotency import IdempotentRequest
 from curation.models.influence import Influence
 from curation.models.job import ENDED, Job, JobKind, JobLogLine, JobState
 from curation.models.model import Model, ModelState
@@ -14,7 +15,10 @@ from curation.models.proposal import Edit, EditBatch, Proposal, ProposalState
 from curation.models.recipe import Recipe
 from curation.models.registration import Arm, Deviation, Registration, RegistrationState, Retrain
 from curation.models.stored_file import StoredFile
+from curation.models.token import Scope, Token
+from curation.models.upload import Upload, UploadPart
 from curation.models.verdict import Outcome, Verdict
+from curation.models.webhook import DeliveryState, Webhook, WebhookDelivery, WebhookEvent
 
 __all__ = [
     "ENDED",
@@ -31,10 +35,12 @@ __all__ = [
     "Calibration",
     "Dataset",
     "DatasetVersion",
+    "DeliveryState",
     "Deviation",
     "Edit",
     "EditBatch",
     "Estimate",
+    "IdempotentRequest",
     "Influence",
     "Job",
     "JobKind",
@@ -54,8 +60,15 @@ __all__ = [
     "RegistrationState",
     "Retrain",
     "Role",
+    "Scope",
     "StoredFile",
     "Task",
+    "Token",
+    "Upload",
+    "UploadPart",
     "Verdict",
     "VersionState",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEvent",
 ]

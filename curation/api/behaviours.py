@@ -1,0 +1,253 @@
+"""Behaviours of a baseline, and the influence scores that were computed for them."""
+
+import tempfile
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import quote_etag
+from ninja import Query, Schema
+from pydantic import Field
+
+from curation.api.datasets import ExampleOut, ExampleQuery, example, page_of_examples
+from curation.api.pagination import Name, Page
+from curation.api.problems import Problem
+from curation.api.router import ApiRouter, not_modified
+from curation.models import Baseline, Behaviour, BehaviourKind, Better, Influence, Scope
+from curation.queries.access import Right, get_for
+from curation.queries.influence import extreme_examples
+from curation.queries.predictions import DEFAULT_METHOD
+from curation.queries.scores import matrix_sha256, score_slice, write_matrix
+from curation.services import behaviours
+
+router = ApiRouter(tags=["Behaviours"])
+scores_router = ApiRouter(tags=["Influence scores"])
+Method = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9_]+$", examples=["replay"])]
+PARQUET = "application/vnd.apache.parquet"
+
+
+class AllProbe(Schema):
+    selection: Literal["all"]
+
+
+class OneClass(Schema):
+    selection: Literal["class"]
+    label: str = Field(max_length=200)
+
+
+class Slice(Schema):
+    selection: Literal["slice"]
+    search: str = Field("", max_length=500)
+    label: str = Field("", max_length=200)
+    attribute: str = Field("", max_length=200)
+    value: str = Field("", max_length=500)
+
+
+class NamedExamples(Schema):
+    selection: Literal["examples"]
+    example_ids: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        min_length=1, max_length=100_000
+    )
+
+
+class PastedExample(Schema):
+    text: str = Field(min_length=1, max_length=20_000)
+    label: str = Field(max_length=200)
+
+
+class PastedExamples(Schema):
+    selection: Literal["pasted"]
+    examples: list[PastedExample] = Field(min_length=1, max_length=behaviours.MAX_PASTED)
+
+
+Definition = Annotated[
+    AllProbe | OneClass | Slice | NamedExamples | PastedExamples, Field(discriminator="selection")
+]
+
+
+class BehaviourIn(Schema):
+    name: Name
+    kind: BehaviourKind
+    definition: Definition = Field(description="Which probe examples it reads.")
+    label: str = Field("", max_length=200, description="For the probability of a label.")
+    better: Better | None = Field(None, description="Left out, the usual direction of the kind.")
+
+
+class BehaviourOut(Schema):
+    id: UUID
+    baseline_id: UUID
+    name: str
+    kind: BehaviourKind
+    definition: dict[str, Any]
+    label: str
+    unit: str
+    better: Better
+    number_of_examples: int
+    values: dict[str, float | None] = Field(description="Seed to value on the baseline's runs.")
+    created_at: datetime
+
+    @staticmethod
+    def resolve_number_of_examples(behaviour: Behaviour) -> int:
+        return len(behaviour.probe_indices) or len(behaviour.pasted_examples)
+
+
+class AttributeIn(Schema):
+    method: Method = DEFAULT_METHOD
+
+
+class StartedJob(Schema):
+    job: UUID
+
+
+class InfluenceOut(Schema):
+    id: UUID
+    baseline_id: UUID
+    behaviour_id: UUID
+    method: str
+    seeds: list[int]
+    left_out: list[Any] = Field(description="Seeds that were refused, with the reason.")
+    diagnostics: dict[str, Any]
+    scores_sha256: str
+    created_at: datetime
+
+    @staticmethod
+    def resolve_scores_sha256(influence: Influence) -> str:
+        return str(influence.scores_file_id)
+
+
+class ScoreSlice(Schema):
+    start: int
+    total: int
+    example_ids: list[str]
+    scores: list[float | None] = Field(description="In the behaviour's unit per unit of weight.")
+
+
+@router.read("/baselines/{baseline_id}/behaviours", response=list[BehaviourOut])
+def list_behaviours(request: HttpRequest, baseline_id: UUID) -> Any:
+    baseline = get_for(Baseline, baseline_id, request.user)
+    return baseline.behaviours.filter(archived_at=None)
+
+
+@router.create("/baselines/{baseline_id}/behaviours", response={201: BehaviourOut})
+def add_behaviour(request: HttpRequest, baseline_id: UUID, body: BehaviourIn) -> Behaviour:
+    """Define a behaviour on probe examples. What it measures never changes afterwards."""
+    baseline = get_for(Baseline, baseline_id, request.user, Right.WRITE)
+    return behaviours.add_behaviour(
+        baseline=baseline,
+        name=body.name,
+        kind=body.kind,
+        definition=body.definition.model_dump(),
+        better=body.better or "",
+        label=body.label,
+        by=request.user,
+    )
+
+
+@router.read("/behaviours/{behaviour_id}", response=BehaviourOut)
+def show_behaviour(request: HttpRequest, behaviour_id: UUID) -> Behaviour:
+    return get_for(Behaviour, behaviour_id, request.user)
+
+
+@scores_router.create(
+    "/baselines/{baseline_id}/influence", response={202: StartedJob}, scope=Scope.RUN
+)
+def compute_influence(request: HttpRequest, baseline_id: UUID, body: AttributeIn) -> dict[str, Any]:
+    """Start computing the scores of the behaviours that lack them."""
+    baseline = get_for(Baseline, baseline_id, request.user, Right.WRITE)
+    job = behaviours.attribute(baseline=baseline, by=request.user, method=body.method)
+    return {"job": job.pk}
+
+
+@scores_router.read("/baselines/{baseline_id}/influence", response=list[InfluenceOut])
+def list_influences(request: HttpRequest, baseline_id: UUID, method: Query[Method] = "") -> Any:
+    """The scores that a baseline has: one entry for each behaviour and method."""
+    rows = get_for(Baseline, baseline_id, request.user).influences.order_by("created_at")
+    return rows.filter(method=method) if method else rows
+
+
+@scores_router.read("/influences/{influence_id}", response=InfluenceOut)
+def show_influence(request: HttpRequest, influence_id: UUID) -> Influence:
+    return get_for(Influence, influence_id, request.user)
+
+
+@scores_router.read("/influences/{influence_id}/top", response=list[ExampleOut])
+def list_top_examples(
+    request: HttpRequest,
+    influence_id: UUID,
+    direction: Query[Literal["helpful", "harmful"]] = "harmful",
+    count: int = Query(50, ge=1, le=10_000),
+) -> Any:
+    """The training examples whose weight moves the behaviour most, for better or for worse."""
+    influence = get_for(Influence, influence_id, request.user)
+    rows = extreme_examples(
+        behaviour=influence.behaviour,
+        method=influence.method,
+        helpful=direction == "helpful",
+        count=count,
+    )
+    return [{"split": "train", "probe_index": None, **example(row)} for row in rows]
+
+
+@scores_router.read("/influences/{influence_id}/examples", response=Page[ExampleOut])
+def list_scored_examples(
+    request: HttpRequest, influence_id: UUID, query: Query[ExampleQuery]
+) -> Any:
+    """Examples with their scores, filtered and sorted; `sort=influence` or `sort=magnitude`."""
+    influence = get_for(Influence, influence_id, request.user)
+    return page_of_examples(influence.baseline.dataset_version, query, influence)
+
+
+@scores_router.read("/influences/{influence_id}/scores", response=ScoreSlice)
+def show_score_slice(
+    request: HttpRequest,
+    influence_id: UUID,
+    start: int = Query(0, ge=0, lt=2**31),
+    count: int = Query(1000, ge=1, le=100_000),
+) -> dict[str, Any]:
+    """Scores of `count` training examples from train index `start` on."""
+    return score_slice(get_for(Influence, influence_id, request.user), start, count)
+
+
+@scores_router.read(
+    "/baselines/{baseline_id}/scores.parquet",
+    openapi_extra={
+        "responses": {
+            200: {
+                "description": "A row for each training example, a column for each behaviour.",
+                "content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}},
+            }
+        }
+    },
+)
+def download_scores(
+    request: HttpRequest, baseline_id: UUID, method: Query[Method] = DEFAULT_METHOD
+) -> HttpResponseBase:
+    """The whole matrix, examples × behaviours, as Parquet."""
+    baseline = get_for(Baseline, baseline_id, request.user)
+    influences = list(
+        baseline.influences.filter(method=method, behaviour__archived_at=None)
+        .select_related("behaviour", "scores_file")
+        .order_by("behaviour__position", "behaviour__created_at")
+    )
+    if not influences:
+        raise Problem(404, "There are no influence scores by this method.")
+    etag = quote_etag(matrix_sha256(influences)[:32])
+    unchanged: HttpResponse | None = not_modified(request, etag)
+    if unchanged is not None:
+        return unchanged
+    stream = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
+    try:
+        write_matrix(baseline, influences, stream)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+    stream.seek(0)
+    return FileResponse(
+        stream,
+        as_attachment=True,
+        filename=f"scores-{method}.parquet",
+        content_type=PARQUET,
+        headers={"ETag": etag},
+    )
