@@ -26,7 +26,7 @@ define install
 set -e; \
 if ! $(BIN)/python -c '' 2>/dev/null; then \
   for python in $(PYTHONS); do \
-    if $$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+    if $$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
       found=$$python; break; \
     fi; \
   done; \

@@ -42,6 +42,7 @@ def start_services(config: pytest.Config) -> None:
         config.add_cleanup(supervisor.stop)
         supervisor.start(*service_processes(var, durable=False))
     os.environ.update(service_urls(var).environment(), HUNCH_VAR=str(var))
+    (var / "static").mkdir()  # whitenoise warns of a missing one
     os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "0" * 40)
 
 
@@ -57,5 +58,5 @@ def give_own_services(worker: str) -> None:
     number = int(re.sub(r"\D", "", worker)) + 1
     os.environ["REDIS_URL"] = with_redis_database(os.environ["REDIS_URL"], number)
     var = Path(os.environ["HUNCH_VAR"]) / worker
-    var.mkdir(exist_ok=True)
+    (var / "static").mkdir(parents=True, exist_ok=True)
     os.environ["HUNCH_VAR"] = str(var)
