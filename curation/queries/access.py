@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model as DjangoModel
 from django.db.models import QuerySet
 from django.http import Http404
@@ -89,12 +89,12 @@ def get_for(
         PermissionDenied: the user is a member without the right.
     """
     path = PROJECT_PATH[model]
-    queryset = visible(model, user).filter(pk=pk, **within)
+    queryset = visible(model, user)
     if path:
         queryset = queryset.select_related(path)
     try:
-        target = queryset.get()
-    except (model.DoesNotExist, ValueError, TypeError):  # type: ignore[attr-defined]
+        target = queryset.get(pk=pk, **within)
+    except (model.DoesNotExist, ValidationError):  # type: ignore[attr-defined]
         raise Http404(f"No such {model._meta.verbose_name}.") from None
     require(user, project_of(target), right)
     return target
