@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -327,6 +328,22 @@ def load_model(folder: Path, limits: ModelLimits = ModelLimits()) -> UploadedMod
     )
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no load report, whose problems become errors here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_backbone(folder: Path, configuration: Mapping[str, Any]) -> nn.Module:
     """The weights of a checked folder in the class that its configuration names."""
     import torch
@@ -339,7 +356,7 @@ def load_backbone(folder: Path, configuration: Mapping[str, Any]) -> nn.Module:
     model_type = settings.pop("model_type")
     extra = {"add_pooling_layer": False} if has_optional_pooler(model_type) else {}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
             backbone, report = AutoModel.from_pretrained(
                 folder,
                 config=make_configuration(model_type, settings),

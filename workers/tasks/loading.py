@@ -1,5 +1,7 @@
 """From database rows and stored files to the learning code's objects, and from its results back to files."""
 
+import os
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from curation.models import Baseline, Behaviour, Model, StoredFile
 from curation.services.files import local_path, store_path, work_folder
-from workers.influence.behaviours import Behaviour as MeasuredBehaviour
 from workers.formats.canonical import read_metadata
+from workers.influence.behaviours import Behaviour as MeasuredBehaviour
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.examples import EncodedExamples
 from workers.training.problem import TrainingProblem
@@ -66,14 +68,21 @@ def load_baseline(baseline_id: UUID) -> LoadedBaseline:
 
 
 def model_folder(model: Model, parent: Path) -> Path | None:
-    """The uploaded files of a model under their own names, linked into a private folder."""
+    """The uploaded files of a model under their own names in a private folder.
+
+    Hard links or copies, since reading a model refuses symbolic links.
+    """
     if not model.files:
         return None
     folder = parent / "model"
     folder.mkdir()
     stored = StoredFile.objects.in_bulk(list(model.files.values()))
     for name, sha256 in model.files.items():
-        (folder / Path(name).name).symlink_to(local_path(stored[sha256]))
+        target = folder / Path(name).name
+        try:
+            os.link(local_path(stored[sha256]), target)
+        except OSError:
+            shutil.copyfile(local_path(stored[sha256]), target)
     return folder
 
 

@@ -65,6 +65,8 @@ def encode_examples(
     settings = default_architecture(architecture["name"], metadata) | dict(architecture)
     train, probe = split(table, "train"), split(table, "probe")
     model = loaded(settings, model_folder)
+    if model is not None and "pooling" not in architecture:
+        settings["pooling"] = model.summary.suggested_pooling
     if model is not None and settings["trained_part"] == "last_layers":
         check_last_layers(settings, model)
     state = fit(train, dict(metadata), settings, model, cache_folder, progress)
@@ -188,9 +190,9 @@ def encode(
     inputs, cut = state["inputs"], 0
     kind = inputs["kind"]
     if kind == "sequences":
-        prompts, texts = None, column(table, "text")
-        if state["task"] == "prompt_completion":
-            prompts, texts = column(table, "prompt"), column(table, "completion")
+        has_prompts = state["task"] == "prompt_completion"
+        prompts = column(table, "prompt") if has_prompts else None
+        texts = column(table, "completion" if has_prompts else "text")
         tensors, tokens, cut = language.encode_sequences(
             prompts, texts, inputs, inputs["count_prompts"]
         )

@@ -19,7 +19,7 @@ Integers = npt.NDArray[np.int64]
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 PAIR_SALT = np.uint64(0xD6E8FEB86659FD93)
 CHARACTERS_AT_ONCE = 1_000_000
-CHARACTER_NGRAMS = (3, 4)
+CHARACTER_NGRAMS = (3,)
 SPACE, WORD, SYMBOL = 0, 1, 2
 
 
@@ -27,7 +27,7 @@ def hashed_counts(texts: pa.Array, buckets: int) -> tuple[Integers, Integers, In
     """The units of each text: (row, bucket, count) triples, sorted by row, then bucket.
 
     A text is lower-cased after NFKC normalisation; its units are its words and runs of symbols,
-    pairs of neighbours, and character 3- and 4-grams. `buckets` is a power of two.
+    pairs of neighbours, and character 3-grams. `buckets` is a power of two.
     """
     rows, found, counts = [], [], []
     for first_row, chunk in chunks(normalised(texts)):

@@ -24,7 +24,8 @@ class BagOfEmbeddings(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.embedding = Embedding(vocabulary_size, width, generator, standard_deviation=1.0)
+        # A text's weights have length 1: its sum starts small, so that learning decides it.
+        self.embedding = Embedding(vocabulary_size, width, generator, standard_deviation=0.1)
         self.hidden = Linear(width, hidden, generator, gain=2**0.5) if hidden else None
         self.output = Linear(hidden or width, number_of_outputs, generator)
         self.activation = ACTIVATIONS[activation]
