@@ -7,6 +7,7 @@ namespace: the files stay root's own), or where a kernel or container forbids th
 
 import functools
 import os
+import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -68,7 +69,9 @@ def choose_place(var: Path, programs: Path) -> Place:
     inside = var.resolve() / "postgres"
     outside = PERSISTENT_TEMPORARY_FOLDER / f"hunch-{short_hash(var)}"
     if os.geteuid() != 0:
-        return Place(Account(), private_folder(inside), programs)
+        # initdb asks for the user's name, which a user id given to a container may not have
+        account = Account() if has_name(os.geteuid()) else namespace_account() or Account()
+        return Place(account, private_folder(inside), programs)
 
     moved_out = outside.exists() and not (inside / "data").exists()
     namespace = None if moved_out else namespace_account()
@@ -119,9 +122,17 @@ def reachable_programs(programs: Path, account: Account, home: Path) -> Path:
     return copied / programs.relative_to(package.parent)
 
 
+def has_name(user: int) -> bool:
+    """Whether the system knows this user id by a name."""
+    try:
+        return bool(pwd.getpwuid(user))
+    except KeyError:
+        return False
+
+
 @functools.cache
 def namespace_account() -> Account | None:
-    """Root under another name, or None where user namespaces are not to be had."""
+    """This user under the name of nobody, or None where user namespaces are not to be had."""
     user = nobody()
     account = Account(("unshare", "--user", f"--map-user={user}", f"--map-group={user}", "--"))
     return account if account.can("-d", Path("/")) else None

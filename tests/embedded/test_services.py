@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import psutil
@@ -22,7 +21,7 @@ from embedded.postgres import Postgres, PostgresError, postgres_programs
 from embedded.services import running_services, service_processes
 from embedded.supervisor import Supervisor, is_alive
 from embedded.urls import service_urls, short_hash, socket_folder
-from embedded.valkey import ValkeyMissing, valkey_binary
+from embedded.valkey import Valkey, ValkeyMissing, valkey_binary
 from tests.embedded.test_supervisor import wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -121,7 +120,11 @@ def test_both_recover_from_a_kill_with_all_data(var):
     with Supervisor(var) as supervisor:
         supervisor.start(*service_processes(var))
         remember(service_urls(var, {}), "kept")
-        time.sleep(1.1)  # Valkey writes its log to disk once a second
+        broker = redis.Redis(
+            unix_socket_path=str(Valkey(var).socket), single_connection_client=True
+        )
+        broker.set("last", "write")
+        assert broker.waitaof(1, 0, 10_000)[0] == 1  # it writes its log to disk once a second
         killed = [psutil.Process(child.pid) for child in supervisor.children()]
         for process in killed:
             process.kill()
@@ -330,23 +333,20 @@ def python_for_everyone():
 
 
 @only_root
-def test_an_ordinary_user_runs_both_and_restarts_after_a_kill(open_var):
+@pytest.mark.parametrize("user", [pwd.getpwnam("nobody").pw_uid, 54_321], ids=["named", "nameless"])
+def test_an_ordinary_user_runs_both_and_restarts_after_a_kill(open_var, user):
     found = python_for_everyone()
     if found is None:
         pytest.skip("no account but root can run a Python with these packages here")
+    if account.namespace_account() is None and not account.has_name(user):
+        pytest.skip("no user namespaces here")
     python, environment = found
-    nobody = pwd.getpwnam("nobody")
     open_var.mkdir()
-    os.chown(open_var, nobody.pw_uid, nobody.pw_gid)
-    options = {
-        "user": nobody.pw_uid,
-        "group": nobody.pw_gid,
-        "extra_groups": [],
-        "env": environment,
-    }
+    os.chown(open_var, user, user)
+    options = {"user": user, "group": user, "extra_groups": [], "env": environment}
 
     holder = hold_services(open_var, python, **options)
-    assert server_user(open_var) == nobody.pw_uid
+    assert server_user(open_var) == user
     remember(service_urls(open_var, {}), "kept")
     os.kill(Postgres(open_var).running(), signal.SIGKILL)
     holder.kill()
