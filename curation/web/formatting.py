@@ -82,13 +82,21 @@ def change(value: float | None, unit: str, decimals: int | None = None) -> str:
     return text if text == MISSING or not name else text + NO_BREAK + name
 
 
-def interval(low: float | None, high: float | None, unit: str = "") -> str:
+def interval_decimals(low: float, high: float, unit: str = "") -> int:
+    """The decimals that the width of an interval supports, in the unit that is shown."""
+    scale = 100 if in_unit(1.0, unit)[1] == "%" else 1
+    return decimals_for(scale * (high - low) / 2)
+
+
+def interval(
+    low: float | None, high: float | None, unit: str = "", decimals: int | None = None
+) -> str:
     """``+0.012 to +0.050``, with the digits that the width of the interval supports."""
-    low, _ = in_unit(low, unit)
-    high, _ = in_unit(high, unit)
     if low is None or high is None:
         return MISSING
-    decimals = decimals_for((high - low) / 2)
+    if decimals is None:
+        decimals = interval_decimals(low, high, unit)
+    low, high = (in_unit(bound, unit)[0] for bound in (low, high))
     return f"{signed(low, decimals)} to {signed(high, decimals)}"
 
 
@@ -96,8 +104,7 @@ def estimate(value: float | None, low: float | None, high: float | None, unit: s
     """``+0.031 nats (+0.012 to +0.050)``: one decimal policy for the value and its interval."""
     if value is None or low is None or high is None:
         return change(value, unit)
-    scale = 100 if in_unit(1.0, unit)[1] == "%" else 1
-    decimals = decimals_for(scale * (high - low) / 2)
+    decimals = interval_decimals(low, high, unit)
     return f"{change(value, unit, decimals)} ({interval(low, high, unit)})"
 
 

@@ -12,7 +12,7 @@ from curation.web.charts.figure import (
     figure,
     horizontal_axis,
 )
-from curation.web.charts.scale import Scale, padded
+from curation.web.charts.scale import Scale, finite, padded
 from curation.web.charts.svg import join, label, line, marker, rectangle
 from curation.web.formatting import MISSING, change, change_unit, estimate, in_unit
 
@@ -120,8 +120,11 @@ def _panel(unit: str, rows: Sequence[ForestRow], top: float) -> tuple[SafeString
     for row in rows:
         for _, _, measure in row.series():
             extents += [measure.value, measure.low, measure.high]
-        if row.noise is not None:
-            extents += [-row.noise, row.noise]
+    largest = max((abs(value) for value in finite(extents)), default=0.0)
+    # Noise far larger than every change would squash them: its band then runs off the plot.
+    extents += [
+        sign * min(row.noise, 1.5 * largest) for row in rows if row.noise for sign in (-1, 1)
+    ]
     scale = Scale(*padded(extents, include_zero=True), 2, 98)
     drawn, y = [], top
     for row in rows:
@@ -141,7 +144,7 @@ def _row(row: ForestRow, scale: Scale, top: float) -> tuple[SafeString, float]:
     height = SERIES_HEIGHT * max(len(series), 1)
     drawn = []
     if row.noise is not None:
-        left, right = scale(-row.noise), scale(row.noise)
+        left, right = scale.clamped(-row.noise), scale.clamped(row.noise)
         drawn.append(rectangle(left, body - 2, right - left, height + 2, "noise-band"))
     drawn.append(name_label(row.label, top + 15, beside=bool(row.note)))
     if row.note:
@@ -183,7 +186,7 @@ def _legend(rows: Sequence[ForestRow]) -> list[LegendEntry]:
     entries = [LegendEntry(words[name], present[name], name) for name in words if name in present]
     if any(row.noise is not None for row in rows):
         entries.append(
-            LegendEntry("seed noise: what another seed alone changes", "band", "noise-band")
+            LegendEntry("seed noise: one standard deviation between seeds", "band", "noise-band")
         )
     return entries
 

@@ -79,19 +79,39 @@ def level(value: float | None, unit: str) -> str:
 
 
 @register.simple_tag
+def level_range(low: float, high: float, unit: str) -> str:
+    """``0.067 to 0.756``: two levels with the digits that tell them apart, without unit."""
+    low, shown = formatting.in_unit(low, unit)  # type: ignore[assignment]
+    high, _ = formatting.in_unit(high, unit)  # type: ignore[assignment]
+    decimals = formatting.decimals_for(high - low, high)
+    text = f"{formatting.number(low, decimals)} to {formatting.number(high, decimals)}"
+    return text + ("%" if shown == "%" else "")
+
+
+@register.simple_tag
 def change(
     value: float | None, unit: str, low: float | None = None, high: float | None = None
 ) -> str:
     """A signed change with its unit; with ``low`` and ``high`` its digits follow their width."""
     if low is None or high is None:
         return formatting.change(value, unit)
-    factor = 100 if formatting.in_unit(1.0, unit)[1] == "%" else 1
-    return formatting.change(value, unit, formatting.decimals_for(factor * (high - low) / 2))
+    return formatting.change(value, unit, formatting.interval_decimals(low, high, unit))
 
 
 @register.simple_tag
-def interval(low: float | None, high: float | None, unit: str = "") -> str:
-    return formatting.interval(low, high, unit)
+def interval(
+    low: float | None,
+    high: float | None,
+    unit: str = "",
+    like_low: float | None = None,
+    like_high: float | None = None,
+) -> str:
+    """An interval; with ``like_low`` and ``like_high`` written with the digits of that interval."""
+    if low is None or high is None or like_low is None or like_high is None:
+        return formatting.interval(low, high, unit)
+    return formatting.interval(
+        low, high, unit, formatting.interval_decimals(like_low, like_high, unit)
+    )
 
 
 @register.simple_tag

@@ -25,6 +25,7 @@ from curation.queries.examples import SORTS, ExampleFilter, ExampleTable
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services.files import local_path
 from curation.web.charts.histogram import influence_bar
+from curation.web.formatting import decimals_for, signed
 from curation.web.views.datasets import trail_to
 from curation.web.views.helpers import is_fragment, project_page
 
@@ -123,7 +124,7 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
         except KeyError as error:
             raise Http404("The dataset has no such column.") from error
         attributes = [
-            {"name": name, "title": name.removeprefix("attribute_"), "values": values}
+            {"name": name, "title": f"Column {name.removeprefix('attribute_')}", "values": values}
             for name in table.attributes[:6]
             if 1 < len(values := table.values(name, limit=31)) <= 30
         ]
@@ -166,7 +167,9 @@ def _scale_bars(rows: list[dict[str, Any]], behaviour: Behaviour | None) -> None
         return
     scored = [row for row in rows if row["score"] is not None]
     largest = max((abs(row["score"]) for row in scored), default=0.0)
+    decimals = decimals_for(largest, significant=3)
     for row in scored:
+        row["shown_score"] = signed(row["score"], decimals)
         row["bar"] = influence_bar(row["score"], largest, row["helps"])
 
 

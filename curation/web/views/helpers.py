@@ -10,7 +10,6 @@ from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 
 from curation.models import Project
 from curation.queries.access import ROLES_WITH_RIGHT, Right, role_of
@@ -29,9 +28,8 @@ def project_page(
     status: int = 200,
     **context: Any,
 ) -> HttpResponse:
-    """Render a page inside a project. ``trail`` leads from the project to the page itself."""
+    """Render a page inside a project. ``trail`` leads from the tab to the page itself."""
     role = role_of(request.user, project)
-    whole_trail = [(project.name, reverse("project", args=[project.pk])), *trail]
     return render(
         request,
         template,
@@ -39,7 +37,7 @@ def project_page(
         | {
             "project": project,
             "tab": tab,
-            "trail": whole_trail if trail else [],
+            "trail": trail,
             "may_write": role in ROLES_WITH_RIGHT[Right.WRITE],
             "may_review": role in ROLES_WITH_RIGHT[Right.REVIEW],
             "may_manage": role in ROLES_WITH_RIGHT[Right.MANAGE],

@@ -1,6 +1,5 @@
 """Proposals: the workbench with live predictions, what-if, comparison, export."""
 
-import csv
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from curation.models import Baseline, Edit, Project, Proposal, ProposalState
+from curation.queries import exports
 from curation.queries.access import Right, get_for, visible
 from curation.queries.examples import ExampleTable
 from curation.queries.influence import extreme_indices
@@ -316,23 +316,15 @@ def _chosen(request: HttpRequest, project: Project, wanted: list[str]) -> list[P
     return [one for one in chosen if one.baseline_id == first]
 
 
-class _Echo:
-    def write(self, text: str) -> str:
-        return text
-
-
 @require_safe
 @login_required
 def export(request: HttpRequest, pk: str) -> StreamingHttpResponse:
-    """The edits as CSV: example id and new weight."""
+    """The edits as CSV: example id, train index and new weight."""
     found = get_for(Proposal, pk, request.user)
 
-    def lines() -> Iterator[str]:
-        writer = csv.writer(_Echo())
-        yield writer.writerow(["example_id", "weight"])  # type: ignore[misc]
-        rows = found.edits.order_by("train_index").values_list("example_id", "weight")
-        for example_id, weight in rows.iterator(5000):
-            yield writer.writerow([example_id, f"{weight:g}"])  # type: ignore[misc]
+    def lines() -> Iterator[bytes]:
+        with ExampleTable(found.baseline.dataset_version) as table:
+            yield from exports.as_csv(exports.edits_table(table, found))
 
     response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="edits-{found.pk}.csv"'

@@ -88,5 +88,10 @@
   });
 
   document.addEventListener("htmx:load", (event) => showParts(event.target));
-  document.addEventListener("DOMContentLoaded", () => showParts(document));
+  document.addEventListener("DOMContentLoaded", () => {
+    showParts(document);
+    const tabs = document.querySelector(".tabs");
+    const current = tabs?.querySelector("[aria-current]");
+    if (current) tabs.scrollLeft = current.offsetLeft - (tabs.clientWidth - current.offsetWidth) / 2;
+  });
 })();

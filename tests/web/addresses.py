@@ -1,0 +1,69 @@
+"""Every route of the pages, with the object of the small world that it shows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+
+from curation.web.urls import urlpatterns
+from tests.api.world import World
+
+PUBLIC = {"sign-in"}
+OWN = {"home", "guide", "account", "password", "new-project", "sign-out", "load-sample"}
+POST_ONLY = {
+    "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
+    "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo", "clear", "predict",
+    "copy-proposal", "start", "deviation", "abandon", "cancel-job", "retry-job",
+}  # fmt: skip
+NEEDS_WRITE = {
+    "new-dataset", "new-version", "columns", "new-model", "upload-model", "new-recipe",
+    "new-baseline", "new-behaviour", "new-proposal", "register",
+}  # fmt: skip
+NEEDS_MANAGE = {"edit-project"}
+NOT_YET = {"report", "report-json"}  # the world's test has not ended
+
+
+@dataclass(frozen=True)
+class Page:
+    name: str
+    address: str
+
+
+def object_of(route: str, world: World) -> Any:
+    """The object whose id stands in a route."""
+    if route.startswith("projects/"):
+        return world.project
+    return {
+        "datasets": world.dataset,
+        "versions": world.version,
+        "models": world.baseline.model,
+        "recipes": world.baseline.recipe,
+        "baselines": world.baseline,
+        "behaviours": world.behaviour,
+        "proposals": world.proposal,
+        "registrations": world.registration,
+        "jobs": world.job,
+    }[route.split("/")[0]]
+
+
+def all_pages(world: World) -> list[Page]:
+    """Each route once; a route of a new noun fails here until it has an object above."""
+    pages = []
+    for pattern in urlpatterns:
+        route, name = str(pattern.pattern), pattern.name
+        arguments = [object_of(route, world).pk] if "<uuid:pk>" in route else []
+        pages.append(Page(name, reverse(name, args=arguments)))
+    return pages
+
+
+def object_pages(world: World) -> list[Page]:
+    return [page for page in all_pages(world) if page.name not in PUBLIC | OWN]
+
+
+def readable_pages(world: World) -> list[Page]:
+    """The pages that GET shows; the example's page needs an example."""
+    pages = [page for page in all_pages(world) if page.name not in POST_ONLY | NOT_YET | PUBLIC]
+    return [
+        Page(page.name, page.address + "?id=e1") if page.name == "example" else page
+        for page in pages
+    ]
