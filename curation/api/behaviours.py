@@ -162,7 +162,9 @@ def compute_influence(request: HttpRequest, baseline_id: UUID, body: AttributeIn
 
 
 @scores_router.read("/baselines/{baseline_id}/influence", response=list[InfluenceOut])
-def list_influences(request: HttpRequest, baseline_id: UUID, method: Query[Method] = "") -> Any:
+def list_influences(
+    request: HttpRequest, baseline_id: UUID, method: str = Query("", max_length=40)
+) -> Any:
     """The scores that a baseline has: one entry for each behaviour and method."""
     rows = get_for(Baseline, baseline_id, request.user).influences.order_by("created_at")
     return rows.filter(method=method) if method else rows
@@ -223,7 +225,9 @@ def show_score_slice(
     },
 )
 def download_scores(
-    request: HttpRequest, baseline_id: UUID, method: Query[Method] = DEFAULT_METHOD
+    request: HttpRequest,
+    baseline_id: UUID,
+    method: str = Query(DEFAULT_METHOD, max_length=40, pattern=r"^[a-z0-9_]+$"),
 ) -> HttpResponseBase:
     """The whole matrix, examples × behaviours, as Parquet."""
     baseline = get_for(Baseline, baseline_id, request.user)

@@ -117,6 +117,7 @@ class EffectOut(Schema):
     high: float
     level: float
     calibrated: bool
+    uncalibrated: float = Field(description="The plain sum of scores, before calibration.")
     improves: bool
     per_seed: list[float]
     seed_noise: float | None
@@ -343,6 +344,7 @@ def effect_out(effect: PredictedEffect) -> dict[str, Any]:
         "high": effect.high,
         "level": effect.level,
         "calibrated": effect.calibrated,
+        "uncalibrated": effect.uncalibrated,
         "improves": effect.is_improvement,
         "per_seed": effect.per_seed,
         "seed_noise": effect.seed_noise,

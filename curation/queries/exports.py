@@ -103,7 +103,7 @@ def issue_table(
 def _read(table: ExampleTable, columns: list[str], source: str) -> pa.RecordBatchReader:
     """Columns and source are fixed text or quoted names, never values."""
     query = f"SELECT {', '.join(columns)} FROM {source}"  # noqa: S608
-    return table.connection.execute(query).to_arrow_reader(ROWS_AT_ONCE)
+    return table.connection.sql(query).to_arrow_reader(ROWS_AT_ONCE)
 
 
 def as_csv(reader: pa.RecordBatchReader) -> Iterator[bytes]:

@@ -75,11 +75,10 @@ def write_matrix(baseline: Baseline, influences: Sequence[Influence], stream: Bi
         ExampleTable(baseline.dataset_version) as table,
         pq.ParquetWriter(stream, schema) as writer,
     ):
-        reader = table.connection.execute(
+        reader = table.connection.sql(
             "SELECT example_id, train_index FROM examples "
             "WHERE split = 'train' ORDER BY train_index"
         ).to_arrow_reader(ROWS_AT_ONCE)
-        assert reader is not None
         for batch in reader:
             indices = batch.column("train_index").to_numpy()
             scores = [pa.array(column[indices], pa.float32()) for column in columns]

@@ -9,8 +9,6 @@ from curation.models import Dataset, IdempotentRequest, Job, Project
 from curation.services import tokens
 from tests.api.conftest import Api
 
-pytestmark = pytest.mark.urls("tests.api.site_urls")
-
 
 def parallel(number, work):
     def closing(argument):

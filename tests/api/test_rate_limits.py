@@ -9,7 +9,6 @@ from curation.services import rate_limits
 from curation.services.rate_limits import Limit, RateLimited
 from tests.api.conftest import Api
 
-pytestmark = pytest.mark.urls("tests.api.site_urls")
 LIMIT = Limit("tests", calls=10, seconds=3600)
 
 

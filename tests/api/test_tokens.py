@@ -10,7 +10,7 @@ from curation.models import Token
 from curation.services import tokens
 from tests.api.conftest import Api
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.api.site_urls")]
+pytestmark = pytest.mark.django_db
 
 
 def test_the_secret_is_not_in_the_database(people):

@@ -40,6 +40,8 @@ from curation.services import (
     uploads,
     webhooks,
 )
+from workers.evidence.bank_evidence import random_edit_scale
+from workers.tasks.calibrations import fit_calibration
 
 TRAIN, PROBE, SEEDS = 60, 20, 3
 LABELS = ("down", "up")
@@ -198,11 +200,14 @@ def add_scores(baseline: Baseline, behaviour: Behaviour) -> Influence:
     """Known scores: the aggregate of train index i is i/100, and each seed shifts it a little."""
     aggregate = np.arange(TRAIN) / 100
     per_seed = aggregate[None, :] + np.array([[-0.01], [0.0], [0.01]])
-    return Influence.objects.create(
+    influence = Influence.objects.create(
         baseline=baseline,
         behaviour=behaviour,
         method="replay",
         scores_file=stored_array(aggregate),
         per_seed_file=stored_array(per_seed),
         seeds=list(range(SEEDS)),
+        diagnostics={"random_edit_scale": float(random_edit_scale(aggregate[:, None])[0])},
     )
+    fit_calibration(baseline, "replay")
+    return influence
