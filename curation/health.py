@@ -1,5 +1,7 @@
 """Liveness and readiness for load balancers and supervisors; no data, no sign-in."""
 
+from collections.abc import Callable
+
 from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.db import connection
@@ -19,7 +21,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     return JsonResponse(status, status=503 if failed else 200)
 
 
-def _holds(check) -> bool:
+def _holds(check: Callable[[], None]) -> bool:
     try:
         check()
     except Exception:

@@ -1,4 +1,5 @@
-"""All settings, read from the environment. Without DATABASE_URL and REDIS_URL the embedded parts are used."""
+"""All settings, read from the environment. Without DATABASE_URL and REDIS_URL the embedded parts
+are used."""
 
 import secrets
 from pathlib import Path
@@ -29,7 +30,8 @@ def _secret_key() -> str:
         return Path(key_file).read_text().strip()
     if not EMBEDDED:
         raise ImproperlyConfigured(
-            "Set SECRET_KEY or SECRET_KEY_FILE: a site with servers of its own never starts with a default key."
+            "Set SECRET_KEY or SECRET_KEY_FILE: a site with servers of its own never starts "
+            "with a default key."
         )
     path = VAR / "secret_key"
     if not path.exists():
@@ -89,10 +91,11 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": dj_database_url.parse(SERVICES.database_url)}
-DATABASES["default"].update(
-    CONN_MAX_AGE=env.int("CONN_MAX_AGE", 60), CONN_HEALTH_CHECKS=True, ATOMIC_REQUESTS=False
-)
+DATABASES = {
+    "default": dj_database_url.parse(
+        SERVICES.database_url, conn_max_age=env.int("CONN_MAX_AGE", 60), conn_health_checks=True
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {
@@ -149,7 +152,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],

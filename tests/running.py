@@ -1,4 +1,5 @@
-"""Runs queued jobs in this process, in the order they were made: the same task, without a broker."""
+"""Runs queued jobs in this process, in the order they were made: the same task, without a
+broker."""
 
 from curation.models import Job, JobState, Project
 from workers.tasks.run import run_job

@@ -1,4 +1,5 @@
-"""The bank: calibration retrains of known edits on one baseline, shared by all behaviours and methods."""
+"""The bank: calibration retrains of known edits on one baseline, shared by all behaviours and
+methods."""
 
 from django.db import models
 

@@ -1,4 +1,5 @@
-"""Baseline: one dataset version, model and recipe, trained for several seeds and kept replayable."""
+"""Baseline: one dataset version, model and recipe, trained for several seeds and kept
+replayable."""
 
 from django.conf import settings
 from django.db import models

@@ -1,4 +1,5 @@
-"""Behaviour: a differentiable scalar of a trained model on probe examples, in the user's own unit."""
+"""Behaviour: a differentiable scalar of a trained model on probe examples, in the user's own
+unit."""
 
 from django.conf import settings
 from django.db import models
@@ -25,7 +26,8 @@ class Behaviour(Identified):
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=30, choices=BehaviourKind.choices)
     definition = models.JSONField(
-        help_text="How the probe examples were chosen: class, slice, example ids or pasted examples."
+        help_text="How the probe examples were chosen: class, slice, example ids or pasted "
+        "examples."
     )
     label = models.CharField(
         max_length=200, blank=True, help_text="For the probability of a label."

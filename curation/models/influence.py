@@ -1,4 +1,5 @@
-"""Influence: the scores of one method for one behaviour of a baseline; the numbers live in files."""
+"""Influence: the scores of one method for one behaviour of a baseline; the numbers live in
+files."""
 
 from django.db import models
 

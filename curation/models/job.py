@@ -1,4 +1,5 @@
-"""Job: one piece of work for a worker. The row comes first, the message second; states only move forward."""
+"""Job: one piece of work for a worker. The row comes first, the message second; states only move
+forward."""
 
 from django.conf import settings
 from django.db import models

@@ -1,4 +1,5 @@
-"""Prediction: what a proposal should change of one behaviour, by one method. A hypothesis, never a guarantee."""
+"""Prediction: what a proposal should change of one behaviour, by one method. A hypothesis, never
+a guarantee."""
 
 from django.db import models
 

@@ -1,4 +1,5 @@
-"""Registration: the locked plan of a confirmatory test; its retrains; what deviated from the plan."""
+"""Registration: the locked plan of a confirmatory test; its retrains; what deviated from the
+plan."""
 
 from django.conf import settings
 from django.db import models

@@ -1,4 +1,5 @@
-"""StoredFile: one content-addressed file in storage, written once. The bytes live in storage, never here."""
+"""StoredFile: one content-addressed file in storage, written once. The bytes live in storage,
+never here."""
 
 from django.db import models
 

@@ -1,4 +1,5 @@
-"""The one way to reach an object for a user: a stranger gets 404, a member without the right gets 403."""
+"""The one way to reach an object for a user: a stranger gets 404, a member without the right gets
+403."""
 
 from enum import StrEnum
 from typing import Any, TypeVar

@@ -1,4 +1,5 @@
-"""Reading examples of a dataset version: DuckDB over the canonical Parquet, with score columns joined on demand."""
+"""Reading examples of a dataset version: DuckDB over the canonical Parquet, with score columns
+joined on demand."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class ExampleTable:
         self.path = str(local_path(version.examples_file))
         self.connection = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
         self.connection.execute(
-            f"CREATE VIEW examples AS SELECT * FROM read_parquet('{self.path.replace(chr(39), chr(39) * 2)}')"
+            f"CREATE VIEW examples AS SELECT * FROM "
+            f"read_parquet('{self.path.replace(chr(39), chr(39) * 2)}')"
         )
         self.columns = [row[0] for row in self.connection.execute("DESCRIBE examples").fetchall()]
         self.attributes = [name for name in self.columns if name.startswith("attribute_")]
@@ -104,9 +106,11 @@ class ExampleTable:
         if sort == "label" and "label" not in self.columns:
             sort_expression = "target"
         rows = self._rows(
-            f"SELECT {', '.join(_quoted(name) for name in columns)}, {self.content_expression} AS content, "
+            f"SELECT {', '.join(_quoted(name) for name in columns)}, {self.content_expression} "
+            f"AS content, "
             f"{score} AS score FROM {source} WHERE {where} "
-            f"ORDER BY {sort_expression} {direction} NULLS LAST, position LIMIT {int(limit)} OFFSET {int(offset)}",
+            f"ORDER BY {sort_expression} {direction} NULLS LAST, position LIMIT {int(limit)} "
+            f"OFFSET {int(offset)}",
             parameters,
         )
         return ExamplePage(rows=rows, total=int(total))
@@ -116,7 +120,8 @@ class ExampleTable:
         index = {"train": "train_index", "probe": "probe_index"}[split]
         where, parameters = self._where(filter)
         return self.connection.execute(
-            f"SELECT {index}, example_id FROM examples WHERE split = '{split}' AND {where} ORDER BY position",
+            f"SELECT {index}, example_id FROM examples WHERE split = '{split}' AND {where} "
+            f"ORDER BY position",
             parameters,
         ).fetchall()
 
@@ -137,7 +142,8 @@ class ExampleTable:
             raise KeyError(column)
         where = f"split = '{split}'" if split in ("train", "probe") else "true"
         return self.connection.execute(
-            f"SELECT {_quoted(column)}, count(*) FROM examples WHERE {where} AND {_quoted(column)} IS NOT NULL "
+            f"SELECT {_quoted(column)}, count(*) FROM examples WHERE {where} AND "
+            f"{_quoted(column)} IS NOT NULL "
             f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {int(limit)}"
         ).fetchall()
 
@@ -145,14 +151,16 @@ class ExampleTable:
         wanted = [int(index) for index in indices]
         label = "label" if "label" in self.columns else "NULL AS label"
         rows = self._rows(
-            f"SELECT {column}, example_id, {label}, {self.content_expression} AS content FROM examples "
+            f"SELECT {column}, example_id, {label}, {self.content_expression} AS content FROM "
+            f"examples "
             f"WHERE {column} IN (SELECT unnest(?::INTEGER[]))",
             [wanted],
         )
         return {row[column]: row for row in rows}
 
     def _where(self, filter: ExampleFilter) -> tuple[str, list[Any]]:
-        clauses, parameters = ["true"], []
+        clauses = ["true"]
+        parameters: list[Any] = []
         if filter.search:
             clauses.append(f"contains(lower({self.content_expression}), lower(?))")
             parameters.append(filter.search)

@@ -13,7 +13,8 @@ from curation.services.files import local_path
 def extreme_indices(
     *, behaviour: Behaviour, method: str, helpful: bool, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(train indices, scores) of the `count` training examples whose weight most improves the behaviour
+    """(train indices, scores) of the `count` training examples whose weight most improves the
+    behaviour
     (or worsens it), the strongest first; fewer when fewer have that sign, none without scores.
 
     A higher weight of a helpful example moves the behaviour in its better direction.

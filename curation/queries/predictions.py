@@ -1,12 +1,11 @@
 """What an edit should change, at once: influence scores gathered by memory map, summed, calibrated.
 
-First-order only; the edit-aware estimate is a worker's. A prediction is a hypothesis, never a guarantee.
+First-order only; the edit-aware estimate is a worker's. A prediction is a hypothesis, never a
+guarantee.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -34,7 +33,8 @@ TINY_SLICE = 10
 
 @dataclass(frozen=True)
 class PredictedEffect:
-    """The predicted change of one behaviour, in its unit, with its interval and plain-word warnings."""
+    """The predicted change of one behaviour, in its unit, with its interval and plain-word
+    warnings."""
 
     behaviour: Behaviour
     method: str
@@ -162,9 +162,10 @@ def warnings_for(
     probe_count = len(behaviour.probe_indices) or len(behaviour.pasted_examples)
     if probe_count < TINY_SLICE:
         found.append(
-            f"The behaviour reads only {probe_count} probe example{'s' if probe_count != 1 else ''}."
+            f"The behaviour reads only {probe_count} probe "
+            f"example{'s' if probe_count != 1 else ''}."
         )
-    signs: Sequence[Any] = np.sign(by_seed)
+    signs = np.sign(by_seed)
     if len(by_seed) > 1 and abs(sum(signs)) < len(by_seed):
         found.append("The baseline's seeds disagree on the direction.")
     return found

@@ -20,7 +20,7 @@ def record(
         project=project,
         actor=actor if getattr(actor, "pk", None) else None,
         action=action,
-        object_kind=target._meta.verbose_name if target is not None else "",
+        object_kind=str(target._meta.verbose_name) if target is not None else "",
         object_id=str(target.pk) if target is not None else "",
         detail=detail,
     )

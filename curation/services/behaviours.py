@@ -1,4 +1,5 @@
-"""Behaviours: choose the probe examples, the kind and the better direction. Measuring is a worker's job."""
+"""Behaviours: choose the probe examples, the kind and the better direction. Measuring is a
+worker's job."""
 
 from typing import Any
 
@@ -40,7 +41,8 @@ def add_behaviour(
     """A behaviour over probe examples.
 
     `definition` is one of `{"selection": "all"}`, `{"selection": "class", "label": …}`,
-    `{"selection": "slice", "attribute": …, "value": …}`, `{"selection": "examples", "example_ids": […]}`,
+    `{"selection": "slice", "attribute": …, "value": …}`,
+    `{"selection": "examples", "example_ids": […]}`,
     `{"selection": "pasted", "examples": [{"text": …, "label": …}]}`.
 
     Raises:
@@ -131,7 +133,8 @@ def _probe_indices(baseline: Baseline, definition: dict[str, Any]) -> list[int]:
     if len(found) > MAX_PROBE_EXAMPLES:
         raise ValidationError(
             {
-                "definition": f"{len(found):,} probe examples match; the limit is {MAX_PROBE_EXAMPLES:,}."
+                "definition": f"{len(found):,} probe examples match; the limit is "
+                f"{MAX_PROBE_EXAMPLES:,}."
             }
         )
     return [index for index, _ in found]

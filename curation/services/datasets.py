@@ -1,4 +1,5 @@
-"""Datasets and versions: upload, choose the column mapping, import. Reading the file is a worker's job."""
+"""Datasets and versions: upload, choose the column mapping, import. Reading the file is a
+worker's job."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Content-addressed files: written aside, hashed, put in storage once, read back with the hash checked."""
+"""Content-addressed files: written aside, hashed, put in storage once, read back with the hash
+checked."""
 
 import hashlib
 import os
@@ -27,7 +28,8 @@ def sha256_of(path: Path) -> str:
 
 
 def store_path(*, path: Path) -> StoredFile:
-    """Put a finished local file in storage under its SHA-256; storing the same content twice is free."""
+    """Put a finished local file in storage under its SHA-256; storing the same content twice is
+    free."""
     sha256 = sha256_of(path)
     stored, _ = StoredFile.objects.get_or_create(
         sha256=sha256, defaults={"size": path.stat().st_size}

@@ -1,4 +1,5 @@
-"""The life of a job: enqueue, claim, heartbeat, end, cancel, retry, sweep. What a job does is in workers/tasks."""
+"""The life of a job: enqueue, claim, heartbeat, end, cancel, retry, sweep. What a job does is in
+workers/tasks."""
 
 import logging
 from datetime import timedelta
@@ -59,7 +60,8 @@ def enqueue(
 
 
 def send(job: Job) -> None:
-    """Hand the job to the broker. A broker that is away only delays it: the sweep sends it again."""
+    """Hand the job to the broker. A broker that is away only delays it: the sweep sends it
+    again."""
     from workers.celery import app
 
     Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
@@ -137,7 +139,8 @@ def log(*, job: Job, text: str) -> None:
 
 
 def cancel(*, job: Job, by: Any) -> Job:
-    """Ask a job to stop: a queued one ends at once, a running one at its next report (within seconds)."""
+    """Ask a job to stop: a queued one ends at once, a running one at its next report (within
+    seconds)."""
     with transaction.atomic():
         Job.objects.filter(pk=job.pk).exclude(state__in=ENDED).update(cancel_requested=True)
         Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
@@ -170,7 +173,8 @@ def retry(*, job: Job, by: Any) -> Job:
 
 
 def sweep() -> dict[str, int]:
-    """Send again what was queued too long; end what fell silent too often. Safe to run anywhere, any time."""
+    """Send again what was queued too long; end what fell silent too often. Safe to run anywhere,
+    any time."""
     now = timezone.now()
     counts = {"sent": 0, "ended": 0}
     silent = Job.objects.filter(state=JobState.RUNNING, lease_until__lt=now)

@@ -1,4 +1,5 @@
-"""Saving predictions of a proposal. The arithmetic is in curation/queries/predictions and workers/evidence."""
+"""Saving predictions of a proposal. The arithmetic is in curation/queries/predictions and
+workers/evidence."""
 
 from typing import Any
 
@@ -19,7 +20,8 @@ from curation.services import audit
 def predict(
     *, proposal: Proposal, by: Any, method: str = DEFAULT_METHOD, level: float = DEFAULT_LEVEL
 ) -> list[Prediction]:
-    """Predict every attributed behaviour for the proposal's current edits, first order, and save it.
+    """Predict every attributed behaviour for the proposal's current edits, first order, and save
+    it.
 
     Raises:
         ValidationError: there are no edits, or no influence scores by this method.

@@ -61,7 +61,8 @@ def set_weights(
     by: Any,
     description: str = "",
 ) -> Proposal:
-    """Give every (train_index, example_id) this weight; weight 1 takes the edit away. One step of undo.
+    """Give every (train_index, example_id) this weight; weight 1 takes the edit away. One step of
+    undo.
 
     Raises:
         ValidationError: the proposal is frozen or the weight is out of bounds.

@@ -1,11 +1,11 @@
-"""Pre-registration: the checklist, the lock, the start of retrains, deviations, and the end of a test."""
+"""Pre-registration: the checklist, the lock, the start of retrains, deviations, and the end of a
+test."""
 
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone

@@ -1,6 +1,8 @@
-"""The sample project: real tweets with one rater's labels, taken step by step from upload to predictions.
+"""The sample project: real tweets with one rater's labels, taken step by step from upload to
+predictions.
 
-`advance` looks at what is there and starts the next step; it is called when a job of a sample project ends.
+`advance` looks at what is there and starts the next step; it is called when a job of a sample
+project ends.
 """
 
 import json
@@ -72,7 +74,8 @@ def load_sample_project(*, by: Any, rows: int | None = None) -> Project:
     """Make the sample project and start its first step; the rest follows job by job."""
     project = projects.create_project(
         name="Sample: tweets labelled by one rater",
-        description="Train on the first rater's labels; behaviours read held-out tweets with the crowd's labels.",
+        description="Train on the first rater's labels; behaviours read held-out tweets with "
+        "the crowd's labels.",
         by=by,
         is_sample=True,
     )
@@ -90,7 +93,8 @@ def load_sample_project(*, by: Any, rows: int | None = None) -> Project:
 
 @transaction.atomic
 def advance(*, project: Project) -> None:
-    """Start the next step of a sample project, if nothing of it is running. Safe to call at any time."""
+    """Start the next step of a sample project, if nothing of it is running. Safe to call at any
+    time."""
     Project.objects.select_for_update().get(pk=project.pk)
     if Job.objects.filter(project=project, state__in=("queued", "running")).exists():
         return

@@ -1,4 +1,5 @@
-"""Models, recipes and baselines: what is trained and how. Checking and training are a worker's job."""
+"""Models, recipes and baselines: what is trained and how. Checking and training are a worker's
+job."""
 
 from typing import Any
 
@@ -23,7 +24,8 @@ MAX_BASELINE_SEEDS = 32
 
 @transaction.atomic
 def create_model(*, project: Project, name: str, architecture: dict[str, Any], by: Any) -> Model:
-    """A built-in model: the network is made from its settings, the starting weights from each seed."""
+    """A built-in model: the network is made from its settings, the starting weights from each
+    seed."""
     model = Model(project=project, name=name.strip(), architecture=architecture, created_by=by)
     model.full_clean()
     model.save()
@@ -74,7 +76,8 @@ def create_baseline(
     """A new baseline, sent to be trained.
 
     Raises:
-        ValidationError: a part is not ready or belongs elsewhere, or the number of seeds is out of bounds.
+        ValidationError: a part is not ready or belongs elsewhere, or the number of seeds is out
+        of bounds.
     """
     if dataset_version.state != VersionState.READY:
         raise ValidationError({"dataset_version": "The dataset version is not imported yet."})
@@ -85,7 +88,8 @@ def create_baseline(
     if not 1 <= number_of_seeds <= MAX_BASELINE_SEEDS:
         raise ValidationError(
             {
-                "number_of_seeds": f"Choose between 1 and {MAX_BASELINE_SEEDS} seeds; 4 is a good start."
+                "number_of_seeds": f"Choose between 1 and {MAX_BASELINE_SEEDS} seeds; 4 is a "
+                f"good start."
             }
         )
     baseline = Baseline(

@@ -1,4 +1,5 @@
-"""Verdicts: reading all retrains of a complete plan once, applying the registered rule, saving the outcome."""
+"""Verdicts: reading all retrains of a complete plan once, applying the registered rule, saving
+the outcome."""
 
 import math
 from typing import Any
@@ -16,7 +17,8 @@ from workers.evidence.verdicts import BehaviourVerdict, DecisionRule, decide
 
 
 def arm_values(registration: Registration) -> dict[str, NDArray[np.float64]]:
-    """(S, K) values of each arm in the order of the plan's seeds and predictions; NaN where missing."""
+    """(S, K) values of each arm in the order of the plan's seeds and predictions; NaN where
+    missing."""
     behaviours = [entry["behaviour"] for entry in registration.plan["predictions"]]
     rows = {arm.value: np.full((len(registration.seeds), len(behaviours)), math.nan) for arm in Arm}
     position = {seed: row for row, seed in enumerate(registration.seeds)}
@@ -37,7 +39,8 @@ def is_complete(registration: Registration) -> bool:
 
 @transaction.atomic
 def conclude(*, registration: Registration) -> list[Verdict]:
-    """Give the verdicts once every retrain of the plan is there; called again it changes nothing."""
+    """Give the verdicts once every retrain of the plan is there; called again it changes
+    nothing."""
     registration = Registration.objects.select_for_update().get(pk=registration.pk)
     if registration.state != RegistrationState.RUNNING or not is_complete(registration):
         return []

@@ -1,4 +1,5 @@
-"""One helper decides who sees what: a stranger finds nothing, a member without the right is told so."""
+"""One helper decides who sees what: a stranger finds nothing, a member without the right is told
+so."""
 
 from uuid import uuid4
 

@@ -52,9 +52,7 @@ def test_an_ended_job_is_never_claimed_again(job):
 
 def test_a_project_runs_no_more_jobs_at_once_than_its_share(project, owner):
     queued = [
-        jobs.enqueue(
-            project=project, kind=JobKind.RETRAIN, target_id=uuid4(), created_by=owner
-        )
+        jobs.enqueue(project=project, kind=JobKind.RETRAIN, target_id=uuid4(), created_by=owner)
         for _ in range(project.max_running_jobs + 1)
     ]
     claims = [jobs.claim(job_id=job.pk, worker=f"worker {n}") for n, job in enumerate(queued)]

@@ -1,4 +1,5 @@
-"""The whole job in one process: upload, train, attribute, bank, propose, predict, register, retrain, verdict."""
+"""The whole job in one process: upload, train, attribute, bank, propose, predict, register,
+retrain, verdict."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""The job that extends the bank: plan known edits, retrain them in batches, refit the calibrations."""
+"""The job that extends the bank: plan known edits, retrain them in batches, refit the
+calibrations."""
 
 from typing import Any
 
@@ -39,6 +40,9 @@ class ExtendBank(Handler):
             retrain(baseline, loaded, behaviours, chunk, report, before, total)
         report.stage("Calibrating predictions")
         fit_calibrations(baseline)
+
+    def failed(self, message: str) -> None:
+        """A bank that was not extended is as it was."""
 
     def _plan(self, baseline: Baseline) -> None:
         """Rows of the planned edits, made once however often the job is started."""

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from curation.models import Baseline, BaselineRun, BaselineState
+from workers.influence.replay import NotReplayable, check_replayable
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, load_baseline, store_parameters
 from workers.tasks.report import JobReport
-from workers.influence.replay import NotReplayable, check_replayable
 from workers.training.evaluation import evaluate
 from workers.training.trainer import train
 

@@ -1,6 +1,7 @@
 """From the bank's rows to calibrations: one for each method with scores on a baseline."""
 
 import math
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,11 +76,12 @@ def _evidence(baseline: Baseline, behaviours: list[Behaviour], scores: Array) ->
 
 
 def bank_effects(baseline: Baseline, edits: list[BankEdit], names: list[str]) -> RetrainEvidence:
-    """The paired effects of the bank's edits on the behaviours named by id, summarised over seeds."""
+    """The paired effects of the bank's edits on the behaviours named by id, summarised over
+    seeds."""
     most = max((len(edit.seeds) for edit in edits), default=1)
     effects = np.full((len(edits), most, len(names)), math.nan)
     seeds = np.full((len(edits), most), -1, np.int64)
-    values = {
+    values: dict[tuple[UUID | None, int], dict[str, float]] = {
         (edit, seed): row
         for edit, seed, row in baseline.bank_retrains.values_list("edit", "seed", "values")
     }

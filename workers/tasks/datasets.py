@@ -1,4 +1,5 @@
-"""Jobs on dataset versions: inspect an upload for the mapping page, import it to the canonical Parquet."""
+"""Jobs on dataset versions: inspect an upload for the mapping page, import it to the canonical
+Parquet."""
 
 from typing import Any
 

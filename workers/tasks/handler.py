@@ -1,4 +1,5 @@
-"""The contract of a job's handler: run the work, and undo its marks when the job fails or is cancelled."""
+"""The contract of a job's handler: run the work, and undo its marks when the job fails or is
+cancelled."""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +8,8 @@ from workers.tasks.report import JobReport
 
 
 class Handler(ABC):
-    """One instance per attempt. `run` may be called again after a crash and then goes on where it was."""
+    """One instance per attempt. `run` may be called again after a crash and then goes on where it
+    was."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -15,5 +17,6 @@ class Handler(ABC):
     @abstractmethod
     def run(self, report: JobReport) -> None: ...
 
+    @abstractmethod
     def failed(self, message: str) -> None:
         """Called once when the job has ended without success; marks the target with the reason."""

@@ -38,22 +38,24 @@ class Attribute(Handler):
         self._save(baseline, name, behaviours, scores)
         fit_calibration(baseline, name)
 
+    def failed(self, message: str) -> None:
+        """Scores that were not computed leave nothing behind."""
+
     def _recorded_runs(
         self, baseline: Baseline, loaded: LoadedBaseline, report: JobReport
     ) -> list[TrainingRun]:
-        """Training is deterministic: the runs are recorded anew instead of keeping every state on disk."""
+        """Training is deterministic: the runs are recorded anew instead of keeping every state on
+        disk."""
         steps = loaded.problem.number_of_steps
-        return [
-            train(
-                loaded.problem,
-                seed,
-                trajectory=Trajectory(),
-                progress=lambda done, _, before=position * steps: report(
-                    before + done, steps * len(baseline.seeds)
-                ),
-            )
-            for position, seed in enumerate(baseline.seeds)
-        ]
+        runs: list[TrainingRun] = []
+        for seed in baseline.seeds:
+            before = len(runs) * steps
+
+            def progress(done: int, total: int, before: int = before) -> None:
+                report(before + done, total * len(baseline.seeds))
+
+            runs.append(train(loaded.problem, seed, trajectory=Trajectory(), progress=progress))
+        return runs
 
     def _save(
         self, baseline: Baseline, name: str, behaviours: list[Behaviour], scores: InfluenceScores

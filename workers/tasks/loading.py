@@ -1,4 +1,5 @@
-"""From database rows and stored files to the learning code's objects, and from its results back to files."""
+"""From database rows and stored files to the learning code's objects, and from its results back
+to files."""
 
 import os
 import shutil
@@ -28,7 +29,8 @@ FEATURES_FOLDER = Path(settings.WORK_ROOT) / "features"
 
 @dataclass(frozen=True)
 class LoadedBaseline:
-    """A baseline's training problem, its encoded probe split, and what encodes new examples alike."""
+    """A baseline's training problem, its encoded probe split, and what encodes new examples
+    alike."""
 
     problem: TrainingProblem
     encoded: Encoded

@@ -1,4 +1,5 @@
-"""How a running job speaks: stage, progress, log, heartbeat; and how it learns that it should stop."""
+"""How a running job speaks: stage, progress, log, heartbeat; and how it learns that it should
+stop."""
 
 import threading
 import time
@@ -11,11 +12,13 @@ from curation.services import jobs
 
 
 class JobStopped(Exception):
-    """The job was cancelled, or its lease went to another worker; whatever was begun is left as it was."""
+    """The job was cancelled, or its lease went to another worker; whatever was begun is left as
+    it was."""
 
 
 class JobReport:
-    """Passed to every handler. Calling it with (done, total) is the `progress` of the learning code.
+    """Passed to every handler. Calling it with (done, total) is the `progress` of the learning
+    code.
 
     A thread extends the lease while the work runs, so that long steps without progress stay alive.
     """

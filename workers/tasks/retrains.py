@@ -1,4 +1,5 @@
-"""The job that runs confirmatory retrains: three arms for each fresh seed, one result per (arm, seed)."""
+"""The job that runs confirmatory retrains: three arms for each fresh seed, one result per (arm,
+seed)."""
 
 import hashlib
 
@@ -41,6 +42,9 @@ class RetrainArms(Handler):
             self._train(registration, loaded, behaviours, edits, chunk, report, before, total)
         if verdicts.conclude(registration=registration) and bank.absorb(registration=registration):
             fit_calibrations(baseline)
+
+    def failed(self, message: str) -> None:
+        """Finished retrains stay; the missing ones can be run again by a new job."""
 
     def _pending(self, registration: Registration) -> list[tuple[str, int]]:
         finished = set(registration.retrains.values_list("arm", "seed"))
@@ -95,7 +99,8 @@ def _planned_behaviours(registration: Registration) -> list[Behaviour]:
 
 
 def arm_edits(arm: str, seed: int, edits: Edits, count: int, registration: Registration) -> Edits:
-    """The edits of one arm. The placebo gives the same weights to random other examples, anew for each seed."""
+    """The edits of one arm. The placebo gives the same weights to random other examples, anew for
+    each seed."""
     if arm == Arm.UNEDITED:
         return np.empty(0, np.int64), np.empty(0)
     if arm == Arm.EDITED:

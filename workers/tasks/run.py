@@ -20,9 +20,9 @@ from workers.formats.resource_guard import ResourceLimitExceeded
 from workers.influence.interface import NoUsableSeed
 from workers.influence.replay import NotReplayable
 from workers.tasks.handler import Handler
+from workers.tasks.report import JobReport, JobStopped
 from workers.training.networks.settings import ArchitectureError
 from workers.training.recipe import RecipeError
-from workers.tasks.report import JobReport, JobStopped
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,13 @@ USER_NAME = "demo"
 FRESH_SEEDS = 8
 POLL_SECONDS = 0.3
 STALLED_AFTER_SECONDS = 30.0
-HYPOTHESIS = "A prediction is a hypothesis, never a guarantee: the actual columns show what retraining really did."
+HYPOTHESIS = "A prediction is a hypothesis, never a guarantee: the actual columns show what "
+"retraining really did."
 
 
 class Command(BaseCommand):
-    help = "Run the whole job once on the sample data, print predicted beside actual, and leave the site running."
+    help = "Run the whole job once on the sample data, print predicted beside actual, and leave "
+    "the site running."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -57,7 +59,8 @@ class Command(BaseCommand):
 def run_demo(
     console: Console, check: Callable[[], None], rows: int | None = None
 ) -> list[Registration]:
-    """Load the sample project, wait for each step, register and test both proposals, print the table.
+    """Load the sample project, wait for each step, register and test both proposals, print the
+    table.
 
     Raises CommandError when a job fails; `check` raises when a process of the site has ended.
     """
@@ -78,7 +81,8 @@ def run_demo(
         test.refresh_from_db()
         console.print(table_of(test))
         console.print(
-            f"[dim]Plan {test.plan_sha256[:16]}…, {len(test.seeds)} fresh seeds. {test.decision_rule}[/dim]"
+            f"[dim]Plan {test.plan_sha256[:16]}…, {len(test.seeds)} fresh seeds. "
+            f"{test.decision_rule}[/dim]"
         )
     console.print(f"\n[bold]{HYPOTHESIS}[/bold]")
     return tests
@@ -94,7 +98,8 @@ def demo_user() -> tuple[Any, str | None]:
 
 
 def register(proposal: Proposal, user: Any) -> Registration:
-    """Register the proposal's test with the behaviour it was made for as the primary one, and start it."""
+    """Register the proposal's test with the behaviour it was made for as the primary one, and
+    start it."""
     primary = proposal.baseline.behaviours.get(name__startswith="Negative tweets")
     test = registrations.register(
         proposal=proposal,
