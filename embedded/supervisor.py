@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +21,10 @@ from typing import Any
 
 import psutil
 
+from embedded.logs import rotate, tail
 from embedded.urls import PROJECT_FOLDER
 
 LAUNCHER = Path(__file__).with_name("launch.py")
-LARGEST_LOG = 10_000_000  # bytes
-KEPT_LOGS = 3
 PAUSE = 0.05  # seconds between two looks at a process
 LOOKS_BEFORE_ADOPTION = 10
 
@@ -285,28 +283,3 @@ def already_running(var: Path, lock: Any) -> str:
         return f"Another Hunch is starting in {var}."
     address = f" at {facts['address']}" if "address" in facts else ""
     return f"Hunch already runs in {var}{address} (process {process}). Stop it with: kill {process}"
-
-
-def rotate(log: Path, largest: int = LARGEST_LOG) -> None:
-    """Move a log that has grown past `largest` bytes aside, keeping the last three.
-
-    Copied and emptied, not renamed: the process goes on writing, at the end, to the same file.
-    """
-    if not log.exists() or log.stat().st_size <= largest:
-        return
-    for number in range(KEPT_LOGS, 1, -1):
-        older = log.with_suffix(f".log.{number - 1}")
-        if older.exists():
-            older.replace(log.with_suffix(f".log.{number}"))
-    shutil.copyfile(log, log.with_suffix(".log.1"))
-    os.truncate(log, 0)
-
-
-def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, or a note that there are none."""
-    if not log.exists():
-        return "(no log)"
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 20_000))
-        text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-lines:]) or "(empty)"

@@ -11,14 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from embedded.logs import rotate, tail
 from embedded.supervisor import (
     AlreadyRunning,
     Process,
     ProcessFailed,
     Supervisor,
     is_alive,
-    rotate,
-    tail,
 )
 
 # Says when it is up by a file, notes when it is asked to end, and ends.
