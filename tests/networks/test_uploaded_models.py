@@ -1,4 +1,4 @@
-"""A real sentence encoder as the uploaded model: frozen features, last layers, and the whole of it."""
+"""A real sentence encoder as the uploaded model: frozen, its last layers trained, or all of it."""
 
 from __future__ import annotations
 

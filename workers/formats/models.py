@@ -76,7 +76,7 @@ class ModelLimits:
     header_size: int = 16 * 1024**2
     tensors: int = 20_000
     parameters: int = 4_000_000_000
-    trial_seconds: int = 60
+    trial_seconds: int = 120
     trial_memory: int = 24 * 1024**3
 
 

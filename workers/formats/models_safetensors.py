@@ -56,17 +56,14 @@ def read_safetensors_header(
         start = stream.read(8)
         if len(start) < 8:
             raise FormatError(file=file, rule="too short to be a safetensors file")
-        refuse_other_content(start, file)
         (length,) = struct.unpack("<Q", start)
         if length > size - 8:
-            raise FormatError(
-                file=file, rule="not a safetensors file: its header would end after the file"
-            )
+            raise not_safetensors(start, file, "its header would end after the file")
         if length > largest_header:
             raise FormatError(file=file, rule=f"the header is larger than {largest_header} bytes")
         content = stream.read(length)
     if not content.startswith(b"{"):
-        raise FormatError(file=file, rule="not a safetensors file: its header is not a JSON object")
+        raise not_safetensors(start, file, "its header is not a JSON object")
     header = parse_json_object(content, file, deepest=4)
     check_metadata(header.pop("__metadata__", {}), file)
     if len(header) > most_tensors:
@@ -77,27 +74,24 @@ def read_safetensors_header(
     return entries
 
 
-def refuse_other_content(start: bytes, file: str) -> None:
-    """Name the usual disguises, which the header check alone would call a wrong length."""
+def not_safetensors(start: bytes, file: str, reason: str) -> FormatError:
+    """The refusal of a file whose first eight bytes are `start`, naming the usual disguises."""
     kind = None
-    if start.startswith(b"PK\x03\x04") or start.startswith(b"PK\x05\x06"):
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         kind = "a zip archive (such as a PyTorch pickle checkpoint)"
-    elif start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and len(start) > 1:
-        # A header of 0x80 + 256·k bytes starts the same way; pickle's next byte is an opcode, and
-        # a real header's length has zeros in its upper bytes.
-        if start[4:8] != b"\x00\x00\x00\x00":
-            kind = "a Python pickle"
+    elif start[0] == 0x80 and 2 <= start[1] <= 5:
+        kind = "a Python pickle"
     elif start.startswith(b"\x1f\x8b"):
         kind = "a gzip archive"
     elif start.startswith(b"\x89HDF"):
         kind = "an HDF5 file"
     elif start.startswith(b"GGUF"):
         kind = "a GGUF file"
-    if kind:
-        raise FormatError(
-            file=file,
-            rule=f"not a safetensors file but {kind}; only safetensors weights are read",
-        )
+    if kind is None:
+        return FormatError(file=file, rule=f"not a safetensors file: {reason}")
+    return FormatError(
+        file=file, rule=f"not a safetensors file but {kind}; only safetensors weights are read"
+    )
 
 
 def check_metadata(metadata: object, file: str) -> None:

@@ -24,7 +24,7 @@ def matrix(column: pa.ChunkedArray, name: str) -> Numbers:
     if array.null_count or array.flatten().null_count:
         raise FormatError(field=name, rule="a value is missing")
     values = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    result = values.reshape(len(array), array.type.list_size)
+    result: Numbers = values.reshape(len(array), array.type.list_size)
     bad = ~np.isfinite(result).all(1)
     if bad.any():
         raise FormatError(row=int(bad.argmax()) + 1, field=name, rule="a number is not finite")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from workers.training.encoding.arrays import fit_scaling, scaled
+from workers.training.encoding.arrays import Numbers, fit_scaling, scaled
 from workers.training.encoding.tokenizers import Integers, encoded, padded
 from workers.training.networks.uploaded import pooled_features
 
@@ -96,7 +96,7 @@ def frozen_features(
     model: UploadedModel,
     cache_folder: Path | None,
     progress: Progress | None = None,
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+) -> Numbers:
     """Pooled hidden states (N, H) float32 of the frozen encoder, from the cache if there."""
     path = None
     if cache_folder is not None:
@@ -104,10 +104,11 @@ def frozen_features(
         if path.exists():
             from safetensors.numpy import load_file
 
-            return load_file(path)["features"]
+            cached: Numbers = load_file(path)["features"]
+            return cached
     distinct = texts.dictionary_encode()
-    features = computed_features(distinct.dictionary, state, model, progress)
-    features = features[distinct.indices.to_numpy(zero_copy_only=False)]
+    computed = computed_features(distinct.dictionary, state, model, progress)
+    features: Numbers = computed[distinct.indices.to_numpy(zero_copy_only=False)]
     if path is not None:
         save_aside(path, features)
     return features
@@ -127,7 +128,7 @@ def features_key(texts: pa.Array, state: dict[str, Any]) -> str:
 
 def computed_features(
     texts: pa.Array, state: dict[str, Any], model: UploadedModel, progress: Progress | None
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+) -> Numbers:
     longest = state["maximum_length"]
     ids, full = model_tokens(texts, model, longest)
     lengths = np.minimum(full, longest)
@@ -150,7 +151,7 @@ def computed_features(
     return result
 
 
-def save_aside(path: Path, features: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+def save_aside(path: Path, features: Numbers) -> None:
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -40,12 +40,13 @@ class Setting:
         """Whether a complete architecture must have this field."""
         if architecture["name"] != "transformers":
             return True
-        frozen = architecture.get("trained_part", "head") == "head"
-        return {
+        frozen = bool(architecture.get("trained_part", "head") == "head")
+        needed: dict[str, bool] = {
             "model_sha256": False,
             "model_configuration": not frozen,
             "number_of_features": frozen,
-        }.get(self.name, True)
+        }
+        return needed.get(self.name, True)
 
     def check(self, value: object) -> None:
         """Raise ArchitectureError naming this field when `value` breaks its rule."""

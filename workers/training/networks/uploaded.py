@@ -22,7 +22,7 @@ ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electr
 class UploadedClassifier(nn.Module):
     """ids (B, L) int, mask (B, L) bool -> class scores (B, C)."""
 
-    def __init__(self, backbone: nn.Module, pooling: str, head: MultilayerPerceptron) -> None:
+    def __init__(self, backbone: Any, pooling: str, head: MultilayerPerceptron) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
@@ -33,7 +33,7 @@ class UploadedClassifier(nn.Module):
         return scores
 
 
-def pooled_features(backbone: nn.Module, ids: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pooled_features(backbone: Any, ids: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """One vector a text, (B, H): the mean over its tokens, its first token, or its last."""
     hidden = hidden_states(backbone, ids, mask)
     if pooling == "mean":
@@ -44,7 +44,7 @@ def pooled_features(backbone: nn.Module, ids: Tensor, mask: Tensor, pooling: str
     return masked_mean(hidden, mask & ~after)
 
 
-def hidden_states(backbone: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+def hidden_states(backbone: Any, ids: Tensor, mask: Tensor) -> Tensor:
     """Last hidden states (B, L, H) of texts padded on the right.
 
     The four-dimensional mask is made here: transformers passes it through as it is, whereas its
@@ -65,7 +65,7 @@ def is_encoder(model_type: str) -> bool:
     return model_type in ENCODERS
 
 
-def build_backbone(configuration: dict[str, Any], seed: int) -> nn.Module:
+def build_backbone(configuration: dict[str, Any], seed: int) -> Any:
     """The transformers model without any head, dropout off, weights drawn from `seed`.
 
     `configuration` must have passed `workers.formats.models.checked_configuration`.
@@ -77,7 +77,7 @@ def build_backbone(configuration: dict[str, Any], seed: int) -> nn.Module:
     extra = {"add_pooling_layer": False} if has_optional_pooler(config.model_type) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone: nn.Module = AutoModel.from_config(config, attn_implementation="eager", **extra)
+        backbone = AutoModel.from_config(config, attn_implementation="eager", **extra)
     return backbone.eval()
 
 
@@ -88,7 +88,7 @@ def has_optional_pooler(model_type: str) -> bool:
 
 def build_uploaded(architecture: dict[str, Any], generator: torch.Generator) -> nn.Module:
     frozen = architecture["trained_part"] == "head"
-    backbone = None
+    backbone: Any = None
     features = architecture["number_of_features"]
     if not frozen:
         backbone = build_backbone(
@@ -109,7 +109,7 @@ def build_uploaded(architecture: dict[str, Any], generator: torch.Generator) -> 
     return UploadedClassifier(backbone, architecture["pooling"], head)
 
 
-def freeze_all_but_last(backbone: nn.Module, last_layers: int) -> None:
+def freeze_all_but_last(backbone: Any, last_layers: int) -> None:
     """Leave only the last layers, and a final norm where the model has one, to be trained."""
     total = backbone.config.num_hidden_layers
     stacks = [
