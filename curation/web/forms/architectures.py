@@ -51,7 +51,7 @@ NETWORKS: tuple[Network, ...] = (
     Network(
         "bag_of_embeddings",
         "Bag of embeddings",
-        "Sums embeddings of words and character n-grams: a quick, strong first text classifier.",
+        "Sums embeddings of words and character n-grams: a quick first text classifier.",
         (Task.TEXT_CLASSIFICATION,),
         (
             NetworkSetting("tokenizer", "Units", "choice", "hashed", choices=("hashed", "trained")),
@@ -59,8 +59,8 @@ NETWORKS: tuple[Network, ...] = (
                 "buckets", "Hash buckets (a power of two)", "integer", 4096, 64, 262_144
             ),
             _TOKENS,
-            NetworkSetting("width", "Embedding width", "integer", 32, 1, 1024),
-            NetworkSetting("hidden", "Hidden units (0 for none)", "integer", 32, 0, 4096),
+            NetworkSetting("width", "Embedding width", "integer", 16, 1, 1024),
+            NetworkSetting("hidden", "Hidden units (0 for none)", "integer", 16, 0, 4096),
             _ACTIVATION,
         ),
     ),
