@@ -77,7 +77,8 @@ def _train_together(
     optimizer = build_optimizer(problem.recipe, problem.number_of_steps)
     start = torch.stack([programs[seed].parameters for seed in seeds])
     states = optimizer.initial_rows(start)
-    gradient_of_runs = vmapped_gradient(programs[seeds[0]])
+    first = programs[seeds[0]]
+    gradient_of_runs = vmapped_gradient(first) if first.chain is None else first.chain.gradient
     orders = {seed: problem.batch_order(seed) for seed in distinct}
     runs = torch.arange(len(seeds))[:, None]
     with deterministic():

@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from workers.training.recipe import Recipe
+
+BLOCK = 1 << 15
+"""Elements of each vector that one pass works on, so that all its passes stay in the cache."""
 
 
 def learning_rates(recipe: Recipe, number_of_steps: int) -> list[float]:
@@ -52,18 +56,39 @@ class Optimizer(ABC):
         rows[0] = parameters
         return rows
 
-    @abstractmethod
     def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         """Moves `rows` (1 + slots, ..., P) in place by step number `step` (from 0)."""
+        size = rows[0].numel()
+        if size <= BLOCK:
+            self._step(rows, gradient, step)
+            return
+        flat_rows, flat_gradient = rows.view(self.number_of_rows, size), gradient.reshape(size)
+        for start in range(0, size, BLOCK):
+            block = slice(start, start + BLOCK)
+            self._step(flat_rows[:, block], flat_gradient[block], step)
+
+    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
+        """Pulls `cotangents` (1 + slots, K, P) of the rows after the step to those before it.
+
+        `rows` (1 + slots, P) and `gradient` (P,) are those the step started from. `cotangents`
+        change in place, but for the path through the gradient, whose cotangent u (K, P) is
+        returned: the caller adds (∂gradient/∂θ)ᵀ u to row 0.
+        """
+        pulled = torch.empty_like(cotangents[0])
+        width = max(1, BLOCK // len(pulled))
+        for start in range(0, pulled.shape[1], width):
+            block = slice(start, start + width)
+            self._pullback(rows[:, block], gradient[block], cotangents[:, :, block],
+                           pulled[:, block], step)
+        return pulled
 
     @abstractmethod
-    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
-        """Pulls `cotangents` (1 + slots, ..., P) of the rows after the step to those before it.
+    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None: ...
 
-        `rows` and `gradient` are those the step started from. `cotangents` change in place, but
-        for the path through the gradient, whose cotangent u (..., P) is returned: the caller adds
-        (∂gradient/∂θ)ᵀ u to row 0. `rows` and `gradient` broadcast against the cotangents.
-        """
+    @abstractmethod
+    def _pullback(
+        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
+    ) -> None: ...
 
 
 class Sgd(Optimizer):
@@ -71,20 +96,21 @@ class Sgd(Optimizer):
 
     slots = ("momentum",)
 
-    def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
+    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         theta, momentum = rows[0], rows[1]
         momentum.mul_(self.recipe.momentum).add_(gradient)
         if self.recipe.weight_decay:
             momentum.add_(theta, alpha=self.recipe.weight_decay)
         theta.add_(momentum, alpha=-self.learning_rates[step])
 
-    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
+    def _pullback(
+        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
+    ) -> None:
         theta, momentum = cotangents[0], cotangents[1]
-        pulled = momentum.add(theta, alpha=-self.learning_rates[step])
+        torch.add(momentum, theta, alpha=-self.learning_rates[step], out=pulled)
         if self.recipe.weight_decay:
             theta.add_(pulled, alpha=self.recipe.weight_decay)
-        momentum.copy_(pulled).mul_(self.recipe.momentum)
-        return pulled
+        torch.mul(pulled, self.recipe.momentum, out=momentum)
 
 
 class AdamW(Optimizer):
@@ -97,7 +123,7 @@ class AdamW(Optimizer):
 
     slots = ("first moment", "second moment")
 
-    def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
+    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         recipe, rate = self.recipe, self.learning_rates[step]
         theta, first, second = rows[0], rows[1], rows[2]
         first.lerp_(gradient, 1 - recipe.beta1)
@@ -109,7 +135,9 @@ class AdamW(Optimizer):
             theta.mul_(1 - rate * recipe.weight_decay)
         theta.addcdiv_(first, root, value=-rate * math.sqrt(second_correction) / first_correction)
 
-    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
+    def _pullback(
+        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
+    ) -> None:
         recipe, rate = self.recipe, self.learning_rates[step]
         theta, first, second = cotangents[0], cotangents[1], cotangents[2]
         first_correction, second_correction = self._corrections(step)
@@ -122,13 +150,12 @@ class AdamW(Optimizer):
         by_second = new_first.mul_(by_first).mul_(reciprocal).mul_(reciprocal).mul_(-0.5)
         first.addcmul_(theta, by_first)
         second.addcmul_(theta, by_second)
-        pulled = second * (gradient * (2 * (1 - recipe.beta2)))
+        torch.mul(second, gradient * (2 * (1 - recipe.beta2)), out=pulled)
         pulled.add_(first, alpha=1 - recipe.beta1)
         first.mul_(recipe.beta1)
         second.mul_(recipe.beta2)
         if recipe.weight_decay:
             theta.mul_(1 - rate * recipe.weight_decay)
-        return pulled
 
     def _corrections(self, step: int) -> tuple[float, float]:
         return 1 - self.recipe.beta1 ** (step + 1), 1 - self.recipe.beta2 ** (step + 1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.training.chain import chain_of
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
 from workers.training.parameters import ParameterLayout
@@ -28,7 +29,6 @@ class DifferentiatedStep:
     """
 
     gradient: Tensor
-    losses: Tensor
     pull: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -44,6 +44,10 @@ class TrainingProgram:
         self._loss = LOSSES[problem.loss]
         self._leaves = _bind(self.network, self.layout, self.parameters)
         self._mixed = problem.recipe.precision == "mixed_bfloat16"
+        self.chain = chain_of(
+            self.network, self.layout, problem.loss, problem.recipe.batch_size
+        )
+        """The same gradients written out, where the network is simple enough."""
         _set_dropout(self.network, problem.recipe.dropout)
 
     def bind(self, parameters: Tensor) -> None:
@@ -60,6 +64,14 @@ class TrainingProgram:
 
     def differentiate(self, batch: EncodedExamples, weights: Tensor) -> DifferentiatedStep:
         """The gradient of `gradient`, ready to be pulled through by a second backward pass."""
+        if self.chain is not None:
+            return DifferentiatedStep(*self.chain.differentiate(self.parameters, batch, weights))
+        return self.differentiate_by_autograd(batch, weights)
+
+    def differentiate_by_autograd(
+        self, batch: EncodedExamples, weights: Tensor
+    ) -> DifferentiatedStep:
+        """What `differentiate` does for any network."""
         weights = weights.detach().requires_grad_()
         losses = self._losses(batch)
         loss = torch.dot(losses, weights) / self.problem.recipe.batch_size
@@ -78,7 +90,7 @@ class TrainingProgram:
             return torch.cat(rows[:-1], 1), rows[-1]
 
         gradient = torch.cat([piece.detach().reshape(-1) for piece in pieces])
-        return DifferentiatedStep(gradient, losses.detach(), pull)
+        return DifferentiatedStep(gradient, pull)
 
     def _losses(self, batch: EncodedExamples) -> Tensor:
         if not self._mixed:
