@@ -1,0 +1,1 @@
+"""Benchmarks, one file each; what they found is in docs/benchmarks."""
