@@ -3,6 +3,7 @@ half-written."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -127,7 +128,10 @@ class CanonicalWriter:
         self.output = output
         self.partial = output.parent / f".{output.name}.{secrets.token_hex(8)}.partial"
         self._hash = ContentHash(schema)
-        self._writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
+        self._schema = schema
+        self._writer = pq.ParquetWriter(
+            self.partial, schema, compression="zstd", store_schema=False
+        )
         self._finished = False
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -136,7 +140,12 @@ class CanonicalWriter:
 
     def close(self, metadata: dict[str, Any]) -> str:
         """End the file, still under its temporary name; returns the content hash."""
-        self._writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+        written = {METADATA_KEY: json.dumps(metadata).encode()}
+        # The classes are known only now, so the Arrow schema with this metadata, which gives
+        # readers the list lengths and `schema.metadata`, is stored here, not by the writer.
+        arrow_schema = self._schema.with_metadata(written).serialize()
+        written[b"ARROW:schema"] = base64.b64encode(arrow_schema)
+        self._writer.add_key_value_metadata(written)
         self._writer.close()
         return self._hash.hexdigest(metadata)
 

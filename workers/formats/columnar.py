@@ -6,8 +6,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workers.formats.conversion import is_readable, is_text, nesting
@@ -24,6 +27,7 @@ class ColumnarReader(TableReader):
     metadata."""
 
     schema: pa.Schema
+    _unfolded = 0  # bytes of text behind dictionaries so far
 
     def columns(self) -> Columns:
         self._open()
@@ -53,9 +57,29 @@ class ColumnarReader(TableReader):
                 raise self.error(rule, field=name, row=first_row + 1) from error
         return batch
 
+    def _bounded(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in pieces whose dictionaries unfold to about 32 MiB each; a small file may
+        repeat
+        one long text for every row. Raises FormatError where all rows together unfold too far."""
+        sizes = np.zeros(batch.num_rows, np.int64)
+        for column in batch.columns:
+            if pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
+                lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+                sizes += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+        ends = np.cumsum(sizes)
+        self._unfolded += int(ends[-1]) if len(ends) else 0
+        if self._unfolded > self.limits.max_uncompressed_bytes:
+            raise self.error(
+                f"holds more than {self.limits.max_uncompressed_bytes:,} bytes once unpacked"
+            )
+        piece = ends // _BATCH_BYTES
+        starts = np.flatnonzero(np.diff(piece, prepend=-1)).tolist()
+        for start, end in pairwise([*starts, batch.num_rows]):
+            yield batch.slice(start, end - start)
+
     def _refused(self, error: Exception) -> Exception:
         return self.error(
-            f"the {self.format} data are damaged or cut short ({type(error).__name__})"
+            f"the {self.format.capitalize()} data are damaged or cut short ({type(error).__name__})"
         )
 
 
@@ -128,6 +152,8 @@ class ParquetReader(ColumnarReader):
     def _check_chunk(self, chunk: pq.ColumnChunkMetaData, rows: int) -> int:
         """Unpacked bytes of one column of one row group, after checking what it says of itself."""
         name = chunk.path_in_schema
+        if rows == 0 and chunk.num_values == 0:
+            return 0
         size = self.content.file_bytes
         starts = [chunk.data_page_offset]
         if chunk.has_dictionary_page and chunk.dictionary_page_offset:
@@ -152,8 +178,10 @@ class ParquetReader(ColumnarReader):
 
     def head(self, rows: int) -> pa.Table:
         names = self._readable()
+        self._unfolded = 0
         for batch in self._iterate(names, rows):
-            return pa.Table.from_batches([self._checked(batch, 0)])
+            first = next(self._bounded(self._checked(batch, 0)), batch)
+            return pa.Table.from_batches([first])
         return self.schema.empty_table().select(names)
 
     def _readable(self) -> list[str]:
@@ -166,13 +194,15 @@ class ParquetReader(ColumnarReader):
         groups = self._file.metadata
         unpacked = sum(groups.row_group(g).total_byte_size for g in range(groups.num_row_groups))
         step = max(1, min(_BATCH_ROWS, _BATCH_BYTES * total // max(1, unpacked)))
-        rows = 0
+        rows = self._unfolded = 0
         for batch in self._iterate(wanted, step):
             before, rows = rows, rows + batch.num_rows
             if rows > total:
                 raise self.error("holds more rows than its footer says")
             done = self.content.file_bytes * rows // total
-            yield Batch(self._checked(batch, before), self.part.name, before, done)
+            for piece in self._bounded(self._checked(batch, before)):
+                yield Batch(piece, self.part.name, before, done)
+                before += piece.num_rows
         if rows != self._file.metadata.num_rows:
             raise self.error("holds fewer rows than its footer says")
 
@@ -217,21 +247,22 @@ class ArrowReader(ColumnarReader):
         self._open()
         names = [f.name for f in self.schema if is_readable(f.type)]
         for batch in self._iterate(names):
-            return pa.Table.from_batches([self._checked(batch.slice(0, rows), 0)])
+            first = next(self._bounded(self._checked(batch.slice(0, rows), 0)), batch)
+            return pa.Table.from_batches([first])
         return self.schema.empty_table().select(names)
 
     def batches(self, wanted: Sequence[str]) -> Iterator[Batch]:
         self._open()
-        rows = 0
+        rows = self._unfolded = 0
         for whole in self._iterate(wanted):
             if rows + whole.num_rows > self.limits.max_rows:
                 raise self.error(f"has more than {self.limits.max_rows:,} rows")
             self._checked(whole, rows)
             step = max(1, min(_BATCH_ROWS, _BATCH_BYTES * len(whole) // max(1, whole.nbytes)))
             for start in range(0, whole.num_rows, step):
-                piece = whole.slice(start, step)
-                yield Batch(piece, self.part.name, rows + start, self._position)
-            rows += whole.num_rows
+                for piece in self._bounded(whole.slice(start, step)):
+                    yield Batch(piece, self.part.name, rows, self._position)
+                    rows += piece.num_rows
 
     def _iterate(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(self.part.path)) as source:

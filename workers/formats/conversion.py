@@ -82,13 +82,17 @@ def nesting(kind: pa.DataType) -> int:
 
 
 def is_readable(kind: pa.DataType) -> bool:
-    """Whether `as_text` can show the type; binary, map, union and the like are not."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
+    """Whether `as_text` can show the type; binary, map, union and the like are not, nor
+    dictionaries
+    inside lists and structs, whose unfolded size cannot be told beforehand."""
+    return _is_plain(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
     if is_list(kind):
-        return is_readable(kind.value_type)
+        return _is_plain(kind.value_type)
     if pa.types.is_struct(kind):
-        return all(is_readable(kind.field(k).type) for k in range(kind.num_fields))
+        return all(_is_plain(kind.field(k).type) for k in range(kind.num_fields))
     plain = is_text(kind) or is_numeric(kind)
     return bool(plain or pa.types.is_temporal(kind) or pa.types.is_null(kind))
 
@@ -203,7 +207,7 @@ def as_number_matrix(
         raise place.error(0, field, f"holds {width:,} numbers; 1 to {max_width:,} are allowed")
     if values.null_count:
         at = (first_true(pc.is_null(values)) or 0) // width
-        raise place.error(at, field, "a number in the list is missing")
+        raise place.error(at, field, "a number in the list is missing or cannot be read")
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     numbers: np.ndarray = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

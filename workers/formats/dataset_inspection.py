@@ -168,7 +168,7 @@ def _type_of_text(filled: pa.Array, distinct: int, plain: bool) -> tuple[str, in
 
 
 def _list_type(text: str) -> tuple[str, int | None] | None:
-    """The type of a column whose first value is a list written as JSON; None for any other value."""
+    """The type of a column whose first value is a list written as JSON; None for others."""
     if not text.lstrip().startswith("["):
         return None
     try:

@@ -29,9 +29,7 @@ class DelimitedReader(TableReader):
         self.format = "tsv" if self._delimiter == "\t" else "csv"
         header = next(self._records(head), [])
         if len(header) > self.limits.max_columns:
-            raise self.error(
-                f"has {len(header):,} columns; at most {self.limits.max_columns:,} are read"
-            )
+            raise self.error(f"has more than {self.limits.max_columns:,} columns")
         self._header = header
         names = [n.strip() or f"unnamed_{k}" for k, n in enumerate(header, start=1)]
         check_column_names(names, self.part.name, self.limits)

@@ -23,10 +23,11 @@ _KEYS = """
 WITH lists AS (
     SELECT json_keys(line) AS names, min(number) AS number FROM batch GROUP BY names
 )
-SELECT name, min(number * 100000 + place) AS place, max(repeated) AS repeated, min(number) AS number
+SELECT name, min(number * 100000 + place) AS place,
+       min(CASE WHEN len(list_filter(names, lambda other: other = name)) > 1 THEN number END)
+           AS repeated
 FROM (
-    SELECT unnest(names) AS name, generate_subscripts(names, 1) AS place, number,
-           len(names) <> len(list_distinct(names)) AS repeated
+    SELECT unnest(names) AS name, generate_subscripts(names, 1) AS place, number, names
     FROM lists
 ) GROUP BY name ORDER BY place LIMIT {limit}
 """
@@ -82,8 +83,8 @@ class JsonLinesReader(TableReader):
             raise self._first_malformed(connection, table, error) from error
         if empty is not None:
             raise self.error("the line is not a JSON object with fields", row=empty + 1)
-        if (at := first_true(found["repeated"].combine_chunks())) is not None:
-            name, number = found["name"][at].as_py(), found["number"][at].as_py()
+        if (at := first_true(found["repeated"].is_valid().combine_chunks())) is not None:
+            name, number = found["name"][at].as_py(), found["repeated"][at].as_py()
             raise self.error("a field stands twice in one line", field=name, row=number + 1)
         return [str(name) for name in found["name"].to_pylist()]
 

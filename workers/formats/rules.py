@@ -67,10 +67,11 @@ def check_column_names(names: Sequence[str], file: str, limits: DatasetLimits) -
             raise FormatError(
                 file, field=name, rule="a column name holds no control or text-direction characters"
             )
-        other = seen.setdefault(name.casefold(), name)
-        if seen[name.casefold()] is not name:
+        other = seen.get(name.casefold())
+        if other is not None:
             rule = "stands twice" if other == name else f"differs from '{other}' only in case"
             raise FormatError(file, field=name, rule=f"the column {rule}")
+        seen[name.casefold()] = name
 
 
 def _encodable(name: str) -> bool:
