@@ -1,0 +1,40 @@
+"""Python client of the Hunch API: `Hunch(address, token)`. The `hunch` command stands on it."""
+
+from hunch_client.client import Hunch
+from hunch_client.errors import HunchError, JobFailed
+from hunch_client.records import (
+    Baseline,
+    Behaviour,
+    Dataset,
+    Effect,
+    Influence,
+    Job,
+    Model,
+    Project,
+    Proposal,
+    Recipe,
+    Registration,
+    Verdict,
+    Version,
+)
+from hunch_client.webhooks import verify_webhook
+
+__all__ = [
+    "Baseline",
+    "Behaviour",
+    "Dataset",
+    "Effect",
+    "Hunch",
+    "HunchError",
+    "Influence",
+    "Job",
+    "JobFailed",
+    "Model",
+    "Project",
+    "Proposal",
+    "Recipe",
+    "Registration",
+    "Verdict",
+    "Version",
+    "verify_webhook",
+]

@@ -1,0 +1,169 @@
+"""What the API answers, as frozen dataclasses. Fields that are not known here are ignored."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Record:
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Project(Record):
+    id: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset(Record):
+    id: str
+    project_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Version(Record):
+    id: str
+    dataset_id: str
+    number: int
+    state: str
+    task: str
+    classes: list[str]
+    train_count: int
+    probe_count: int
+    content_sha256: str
+    inspection: dict[str, Any]
+    error: str
+
+
+@dataclass(frozen=True)
+class Model(Record):
+    id: str
+    project_id: str
+    name: str
+    architecture: dict[str, Any]
+    state: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Recipe(Record):
+    id: str
+    project_id: str
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Baseline(Record):
+    id: str
+    project_id: str
+    name: str
+    dataset_version_id: str
+    state: str
+    seeds: list[int]
+    replayable: bool
+    warnings: list[Any]
+    error: str
+
+
+@dataclass(frozen=True)
+class Behaviour(Record):
+    id: str
+    baseline_id: str
+    name: str
+    kind: str
+    unit: str
+    better: str
+    number_of_examples: int
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Influence(Record):
+    id: str
+    baseline_id: str
+    behaviour_id: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Proposal(Record):
+    id: str
+    project_id: str
+    baseline_id: str
+    name: str
+    hypothesis: str
+    state: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Effect(Record):
+    """A predicted change. A hypothesis, never a guarantee: retraining decides."""
+
+    behaviour_id: str
+    behaviour: str
+    unit: str
+    better: str
+    method: str
+    value: float
+    low: float
+    high: float
+    level: float
+    calibrated: bool
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Registration(Record):
+    id: str
+    project_id: str
+    proposal_id: str
+    primary_behaviour_id: str
+    plan_sha256: str
+    seeds: list[int]
+    decision_rule: str
+    state: str
+    ended_reason: str
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    registration_id: str
+    behaviour_id: str
+    behaviour: str
+    unit: str
+    is_primary: bool
+    outcome: str
+    reason: str
+    predicted: float
+    predicted_low: float
+    predicted_high: float
+    actual: float | None
+    actual_low: float | None
+    actual_high: float | None
+    placebo: float | None
+
+
+@dataclass(frozen=True)
+class Job(Record):
+    id: str
+    project_id: str
+    kind: str
+    target_id: str
+    state: str
+    stage: str
+    done: int
+    total: int
+    error: str
+    revision: str
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ("succeeded", "failed", "cancelled")

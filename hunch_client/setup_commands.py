@@ -1,0 +1,230 @@
+"""Commands that get a project ready: sign in, push data and models, train, define behaviours."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hunch_client import configuration
+from hunch_client.client import Hunch
+from hunch_client.configuration import Configuration
+from hunch_client.output import emit, work_bars
+from hunch_client.shared_options import (
+    BaselineOption,
+    JsonOption,
+    ProjectOption,
+    baseline_of,
+    connect,
+    pairs,
+    project_of,
+    reports_errors,
+)
+
+app = typer.Typer()
+dataset_app = typer.Typer(no_args_is_help=True, help="Datasets.")
+model_app = typer.Typer(no_args_is_help=True, help="Models.")
+recipe_app = typer.Typer(no_args_is_help=True, help="Recipes.")
+baseline_app = typer.Typer(no_args_is_help=True, help="Baselines.")
+behaviour_app = typer.Typer(no_args_is_help=True, help="Behaviours.")
+project_app = typer.Typer(no_args_is_help=True, help="Projects.")
+app.add_typer(project_app, name="project")
+app.add_typer(dataset_app, name="dataset")
+app.add_typer(model_app, name="model")
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(behaviour_app, name="behaviour")
+
+
+@app.command()
+@reports_errors
+def login(
+    address: Annotated[str, typer.Argument(help="Such as https://hunch.example.com")],
+    project: ProjectOption = "",
+    token: Annotated[
+        str, typer.Option(help="Better left out: it is asked for, or read from HUNCH_TOKEN.")
+    ] = "",
+) -> None:
+    """Check a token and remember it. Tokens are made on your account page."""
+    text = token or configuration.load().token or typer.prompt("Token", hide_input=True)
+    with Hunch(address, text.strip()) as hunch:
+        me = hunch.me()
+    saved = configuration.save(Configuration(address.rstrip("/"), text.strip(), project))
+    scopes = ", ".join(me["token"]["scopes"])
+    typer.echo(f"Signed in as {me['username']} ({scopes}); remembered in {saved}.")
+
+
+@project_app.command("create")
+@reports_errors
+def project_create(name: str, description: str = "", as_json: JsonOption = False) -> None:
+    """Make a project."""
+    with connect() as hunch:
+        made = hunch.create_project(name, description)
+    emit(made, as_json, f"Project {made.name} ({made.id})")
+
+
+@project_app.command("list")
+@reports_errors
+def project_list(as_json: JsonOption = False) -> None:
+    """List your projects."""
+    with connect() as hunch:
+        found = list(hunch.projects())
+    emit(found, as_json, "\n".join(f"{one.id}  {one.name}" for one in found))
+
+
+@dataset_app.command("push")
+@reports_errors
+def dataset_push(
+    path: Annotated[Path, typer.Argument(help="A file, or the folder of a saved dataset.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="Else the file's name.")] = "",
+    project: ProjectOption = "",
+    task: Annotated[str, typer.Option(help="Such as text_classification.")] = "",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", "-c", help="PART=COLUMN, such as label=sentiment; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a dataset and import it. A broken upload goes on where it stopped."""
+    mapping: dict[str, Any] = {"task": task} if task else {}
+    mapping |= pairs(column or [], "--column")
+    with connect() as hunch, work_bars() as bars:
+        version = hunch.push_dataset(
+            project_of(hunch, project),
+            name or path.resolve().stem,
+            path,
+            mapping=mapping,
+            progress=bars.upload,
+            watcher=bars.job,
+        )
+    counts = f"{version.train_count:,} train and {version.probe_count:,} probe examples"
+    emit(version, as_json, f"Version {version.number} is ready: {counts} ({version.id})")
+
+
+@model_app.command("push")
+@reports_errors
+def model_push(
+    name: str,
+    folder: Annotated[
+        Path | None, typer.Option(help="config.json, safetensors and tokenizer files.")
+    ] = None,
+    built_in: Annotated[str, typer.Option(help="Such as mlp or bag_of_embeddings.")] = "",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Of a built-in one: hidden=[64]")
+    ] = None,
+    trained_part: Annotated[str, typer.Option(help="Of an uploaded one.")] = "head",
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a model from a folder, or choose a built-in network."""
+    if (folder is None) == (not built_in):
+        raise typer.BadParameter("Give either --folder or --built-in.")
+    with connect() as hunch:
+        where = project_of(hunch, project)
+        if folder is None:
+            settings = pairs(setting or [], "--set")
+            model = hunch.create_model(where, name, {"name": built_in, **settings})
+        else:
+            with work_bars() as bars:
+                model = hunch.push_model(
+                    where,
+                    name,
+                    folder,
+                    trained_part=trained_part,
+                    progress=bars.upload,
+                    watcher=bars.job,
+                )
+    emit(model, as_json, f"Model {model.name} is {model.state} ({model.id})")
+
+
+@recipe_app.command("create")
+@reports_errors
+def recipe_create(
+    name: str,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Such as epochs=5; repeatable.")
+    ] = None,
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a recipe; what is not set takes its default."""
+    with connect() as hunch:
+        where = project_of(hunch, project)
+        recipe = hunch.create_recipe(where, name, pairs(setting or [], "--set"))
+    emit(recipe, as_json, f"Recipe {recipe.name} ({recipe.id})")
+
+
+@baseline_app.command("train")
+@reports_errors
+def baseline_train(
+    name: str,
+    dataset: Annotated[str, typer.Option(help="Name or id; its newest ready version is used.")],
+    model: Annotated[str, typer.Option(help="Name or id.")],
+    recipe: Annotated[str, typer.Option(help="Name or id.")],
+    seeds: Annotated[int, typer.Option(min=1)] = 4,
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a baseline for several seeds."""
+    with connect() as hunch, work_bars() as bars:
+        where = project_of(hunch, project)
+        baseline = hunch.train_baseline(
+            where,
+            name,
+            version=hunch.latest_version(hunch.dataset(where, dataset)),
+            model=hunch.model(where, model),
+            recipe=hunch.recipe(where, recipe),
+            number_of_seeds=seeds,
+            wait=wait,
+            watcher=bars.job,
+        )
+    emit(baseline, as_json, f"Baseline {baseline.name} is {baseline.state} ({baseline.id})")
+
+
+@behaviour_app.command("add")
+@reports_errors
+def behaviour_add(
+    name: str,
+    baseline: BaselineOption,
+    kind: Annotated[str, typer.Option(help="mean_margin, mean_loss, …")] = "mean_margin",
+    of_class: Annotated[str, typer.Option("--class", help="Probe examples of this class.")] = "",
+    where: Annotated[str, typer.Option(help="ATTRIBUTE=VALUE of probe examples.")] = "",
+    example: Annotated[list[str] | None, typer.Option(help="Probe example id.")] = None,
+    label: Annotated[str, typer.Option(help="For label_probability.")] = "",
+    better: Annotated[str, typer.Option(help="higher or lower; else the usual one.")] = "",
+    compute: Annotated[bool, typer.Option(help="Compute influence scores at once.")] = False,
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Define a behaviour on probe examples (all of them, if nothing is chosen)."""
+    definition: dict[str, Any] = {"selection": "all"}
+    if of_class:
+        definition = {"selection": "class", "label": of_class}
+    elif where:
+        attribute, _, value = where.partition("=")
+        definition = {"selection": "slice", "attribute": attribute, "value": value}
+    elif example:
+        definition = {"selection": "examples", "example_ids": example}
+    with connect() as hunch, work_bars() as bars:
+        of = baseline_of(hunch, project, baseline)
+        made = hunch.add_behaviour(of, name, kind, definition, label=label, better=better or None)
+        if compute:
+            hunch.compute_influence(of, watcher=bars.job)
+    text = f"Behaviour {made.name} reads {made.number_of_examples:,} probe examples ({made.id})"
+    emit(made, as_json, text)
+
+
+@app.command()
+@reports_errors
+def influence(
+    baseline: BaselineOption,
+    method: str = "replay",
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the influence scores that are missing."""
+    with connect() as hunch, work_bars() as bars:
+        found = hunch.compute_influence(
+            baseline_of(hunch, project, baseline), method=method, watcher=bars.job
+        )
+    emit(found, as_json, f"{len(found)} behaviours have scores by {method}.")
