@@ -105,15 +105,17 @@ def weighted_sampler_snippet(file_name: str) -> str:
 # Draws training examples in proportion to the weights of the edit. A weighted loss, with
 # sum(weight * loss) / batch_size, is what the prediction was about; sampling agrees with it on
 # average.
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-examples = pq.read_table({json.dumps(file_name)}).filter(pq.filters_to_expression([("split", "==",
-"train")])) weights = torch.tensor(examples["weight"].to_pylist(), dtype=torch.double) sampler =
-WeightedRandomSampler( weights, num_samples=len(weights), replacement=True,
-generator=torch.Generator().manual_seed(0) ) loader = DataLoader(examples.to_pylist(),
-batch_size=32, sampler=sampler, collate_fn=list)
+examples = pq.read_table({json.dumps(file_name)}).filter(pc.field("split") == "train")
+weights = torch.tensor(examples["weight"].to_pylist(), dtype=torch.double)
+sampler = WeightedRandomSampler(
+    weights, num_samples=len(weights), generator=torch.Generator().manual_seed(0)
+)
+loader = DataLoader(examples.to_pylist(), batch_size=32, sampler=sampler, collate_fn=list)
 """
 
 
