@@ -40,8 +40,18 @@ app.conf.update(
             "schedule": 15.0,
             "options": {"expires": 15},
         },
+        "webhooks": {
+            "task": "workers.tasks.webhooks.deliver_webhooks",
+            "schedule": 5.0,
+            "options": {"expires": 5},
+        },
+        "forget": {
+            "task": "workers.tasks.webhooks.forget_old",
+            "schedule": 3600.0,
+            "options": {"expires": 3600},
+        },
     },
-    imports=("workers.tasks.run",),
+    imports=("workers.tasks.run", "workers.tasks.webhooks"),
 )
 
 
