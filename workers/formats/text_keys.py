@@ -32,25 +32,19 @@ def normalised_text(text: pa.Array) -> pa.Array:
     kept[1:] |= kept[:-1]  # the first space of a run
     starts = offsets[:-1][filled]
     kept[starts] = ~space[starts]
-    data, offsets = _compress(data, offsets, kept)
-    filled = np.flatnonzero(np.diff(offsets))
-    ends = offsets[1:][filled] - 1
-    trailing = ends[data[ends] == _SPACE]
-    if len(trailing):
-        kept = np.ones(len(data), bool)
-        kept[trailing] = False
-        data, offsets = _compress(data, offsets, kept)
+    data, offsets = _without(data, offsets, np.flatnonzero(~kept))
+    ends = offsets[1:][np.diff(offsets) > 0] - 1
+    data, offsets = _without(data, offsets, ends[data[ends] == _SPACE])
     return pa.StringArray.from_buffers(
         len(text), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(np.ascontiguousarray(data))
     )
 
 
-def _compress(
-    data: np.ndarray, offsets: np.ndarray, kept: np.ndarray
+def _without(
+    data: np.ndarray, offsets: np.ndarray, dropped: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    positions = np.zeros(len(data) + 1, np.int64)
-    np.cumsum(kept, out=positions[1:])
-    return data[kept], positions[offsets]
+    """Bytes and offsets of strings once the bytes at the sorted positions `dropped` are gone."""
+    return np.delete(data, dropped), offsets - np.searchsorted(dropped, offsets)
 
 
 def string_bytes(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
