@@ -1,4 +1,4 @@
-"""The whole job by the command line, from sign-in to a verdict, on a live site with real training."""
+"""The whole job by the command line, from sign-in to verdict, on a live site with real training."""
 
 import csv
 import json
