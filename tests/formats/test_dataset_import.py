@@ -302,3 +302,8 @@ def test_any_text_survives_json_and_parquet_unchanged(texts, tmp_path_factory):
 def test_mappings_survive_json():
     mapping = replace(TABULAR, probe_label="c", image_shape=(1, 2, 3), left_out=("z",), seed=4)
     assert ColumnMapping.from_json(json.loads(json.dumps(mapping.to_json()))) == mapping
+
+
+def test_empty_lists_in_a_mapping_mean_the_defaults():
+    value = TEXT.to_json() | {"train_values": [], "probe_values": None}
+    assert ColumnMapping.from_json(value) == TEXT

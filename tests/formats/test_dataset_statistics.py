@@ -95,7 +95,7 @@ def test_near_duplicates_are_found_and_others_are_not():
         words[chooser.randrange(30)] = "changed"
         copies.append(" ".join(words))
     texts = originals + copies
-    groups = near_duplicate_groups([pa.array(texts[:150]), pa.array(texts[150:])])
+    groups = near_duplicate_groups(lambda: [pa.array(texts[:150]), pa.array(texts[150:])])
     similar = [similarity(a, b) for a, b in zip(originals, copies, strict=True)]
     assert min(similar) > 0.8
     found = (groups[:200] == groups[200:]) & (groups[:200] >= 0)
@@ -105,7 +105,7 @@ def test_near_duplicates_are_found_and_others_are_not():
 
 
 def test_only_identical_short_texts_are_near_duplicates():
-    groups = near_duplicate_groups([pa.array(["ab", "ab", "ba", "", "abcd", "abc"])])
+    groups = near_duplicate_groups(lambda: [pa.array(["ab", "ab", "ba", "", "abcd", "abc"])])
     assert groups[0] == groups[1] >= 0
     assert (groups[2:] == -1).all()
 
@@ -113,8 +113,8 @@ def test_only_identical_short_texts_are_near_duplicates():
 def test_batches_do_not_change_the_groups():
     chooser = random.Random(2)
     texts = [" ".join(chooser.choices(WORDS[:30], k=6)) for _ in range(300)]
-    whole = near_duplicate_groups([pa.array(texts)])
-    pieces = near_duplicate_groups([pa.array(texts[k : k + 7]) for k in range(0, 300, 7)])
+    whole = near_duplicate_groups(lambda: [pa.array(texts)])
+    pieces = near_duplicate_groups(lambda: [pa.array(texts[k : k + 7]) for k in range(0, 300, 7)])
     assert (whole == pieces).all()
 
 

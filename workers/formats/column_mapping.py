@@ -92,6 +92,8 @@ class ColumnMapping:
             if key in ("features", "train_values", "probe_values", "left_out", "image_shape"):
                 if item is not None and not isinstance(item, (list, tuple)):
                     raise FormatError(field=key, rule="must be a list")
+                if not item and key in ("train_values", "probe_values"):
+                    continue  # an empty list means the usual values
                 arguments[key] = None if item is None else tuple(item)
             else:
                 arguments[key] = item

@@ -7,14 +7,14 @@ Broder, "On the resemblance and containment of documents" (1997); banding as in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from workers.formats.text_keys import string_bytes
+from workers.formats.text_keys import string_bytes, text_hashes
 
 SHINGLE_BYTES = 5
 BANDS = 4
@@ -26,28 +26,31 @@ MOST_TEXTS = 2_000_000
 _BLOCK_BYTES = 2 * 1024 * 1024
 
 
-def near_duplicate_groups(texts: Iterable[pa.Array]) -> np.ndarray:
+def near_duplicate_groups(read: Callable[[], Iterable[pa.Array]]) -> np.ndarray:
     """Group number (N,) of each normalised text; texts alone in their group are −1.
 
-    Two texts are linked when the estimated Jaccard similarity of their 5-grams is at least 0.7
-    (found with probability 1 − (1 − s⁴)⁴ at similarity s: 0.66 at 0.7, 0.98 at 0.9), and groups
-    are the connected components. Texts shorter than 5 bytes are compared as a whole.
+    `read` gives the texts from the start each time it is called, so that no more than a few dozen
+    bytes a text are held. Two texts are linked when they are equal or when the estimated Jaccard
+    similarity of their 5-grams is at least 0.7 (found with probability 1 − (1 − s⁴)⁴ at similarity
+    s: 0.66 at 0.7, 0.98 at 0.9), and groups are the connected components. Texts shorter than 5
+    bytes are linked only when equal.
     """
-    kept: list[tuple[pa.Array, int]] = []
     bands: list[np.ndarray] = []
-    start = 0
+    hashes: list[np.ndarray] = []
     multipliers, offsets = _hash_family(BANDS * ROWS_PER_BAND, seed=1)
-    for array in texts:
-        signature = signatures(array, multipliers, offsets)
-        bands.append(_band_keys(signature))
-        kept.append((array, start))
-        start += len(array)
-    if start == 0:
+    for texts in read():
+        bands.append(_band_keys(signatures(texts, multipliers, offsets)))
+        hashes.append(text_hashes(texts))
+    if not bands:
         return np.zeros(0, np.int64)
+    whole = np.concatenate(hashes)
     first, second = _candidate_links(np.concatenate(bands))
-    similar = _similarity(kept, first, second) >= LEAST_SIMILARITY
-    first, second = first[similar], second[similar]
-    graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(start, start))
+    linked = whole[first] == whole[second]
+    unsure = np.flatnonzero(~linked)
+    linked[unsure] = _similarity(read, first[unsure], second[unsure]) >= LEAST_SIMILARITY
+    first, second = first[linked], second[linked]
+    size = len(whole)
+    graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(size, size))
     _, component = connected_components(graph, directed=False)
     sizes = np.bincount(component)
     return np.where(sizes[component] > 1, component, -1)
@@ -123,24 +126,27 @@ def _candidate_links(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
         leader = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
         pairs.append(np.stack([leader[~begins], order[~begins]]))
-    joined = np.unique(np.concatenate(pairs, axis=1), axis=1)
-    return joined[0], joined[1]
+    joined = np.concatenate(pairs, axis=1)
+    codes = np.unique(joined[0] * len(keys) + joined[1])
+    return codes // len(keys), codes % len(keys)
 
 
 def _similarity(
-    kept: list[tuple[pa.Array, int]], first: np.ndarray, second: np.ndarray
+    read: Callable[[], Iterable[pa.Array]], first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """Estimated Jaccard similarity of each pair, from hashes computed for the candidates only."""
+    """Estimated Jaccard similarity of each pair, from hashes computed for these texts only."""
     if not len(first):
         return np.zeros(0)
     rows = np.unique(np.concatenate([first, second]))
     multipliers, offsets = _hash_family(CONFIRMING_HASHES, seed=2)
     signed = np.empty((len(rows), CONFIRMING_HASHES), np.uint32)
-    for array, start in kept:
-        low, high = np.searchsorted(rows, [start, start + len(array)])
+    start = 0
+    for texts in read():
+        low, high = np.searchsorted(rows, [start, start + len(texts)])
         if low < high:
-            chosen = array.take(pa.array(rows[low:high] - start))
+            chosen = texts.take(pa.array(rows[low:high] - start))
             signed[low:high] = signatures(chosen, multipliers, offsets)
+        start += len(texts)
     result = np.empty(len(first))
     for low in range(0, len(first), 100_000):
         a = signed[np.searchsorted(rows, first[low : low + 100_000])]

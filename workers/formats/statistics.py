@@ -86,27 +86,29 @@ def _content_keys(path: Path, schema: pa.Schema, rows: int) -> tuple[np.ndarray,
     """64-bit content hashes (N,), and near-duplicate groups (N,) where the content is text."""
     names = _content_columns(schema)
     keys = np.empty(rows, np.uint64)
-
-    def texts() -> Iterator[pa.Array]:
-        start = 0
-        for batch in _batches(path, names):
-            whole = [pc.fill_null(c, "") for c in batch.columns]
-            text = pc.binary_join_element_wise(*whole, "\n") if len(whole) > 1 else whole[0]
+    start = 0
+    if names and names[0] not in ("features", "image"):
+        for text in _texts(path, names):
             keys[start : start + len(text)] = text_hashes(text)
             start += len(text)
-            if rows <= near_duplicates.MOST_TEXTS:
-                yield normalised_text(text)
-
-    if names and names[0] not in ("features", "image"):
-        groups = near_duplicates.near_duplicate_groups(texts())
-        return keys, groups if rows <= near_duplicates.MOST_TEXTS else None
-    start = 0
+        if rows > near_duplicates.MOST_TEXTS:
+            return keys, None
+        return keys, near_duplicates.near_duplicate_groups(
+            lambda: map(normalised_text, _texts(path, names))
+        )
     for batch in _batches(path, names):
         column = batch.column(0)
         matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
         keys[start : start + len(matrix)] = hash_rows(matrix)
         start += len(matrix)
     return keys, None
+
+
+def _texts(path: Path, names: list[str]) -> Iterator[pa.Array]:
+    """The content of text tasks, a batch at a time; several columns are joined by line breaks."""
+    for batch in _batches(path, names):
+        whole = [pc.fill_null(column, "") for column in batch.columns]
+        yield pc.binary_join_element_wise(*whole, "\n") if len(whole) > 1 else whole[0]
 
 
 def _equal_groups(keys: np.ndarray) -> np.ndarray:
