@@ -9,6 +9,7 @@ from ninja import NinjaAPI
 
 from curation.api import (
     behaviours,
+    calibration,
     datasets,
     documentation,
     exports,
@@ -30,6 +31,7 @@ ROUTERS = (
     training.router,
     behaviours.router,
     behaviours.scores_router,
+    calibration.router,
     proposals.router,
     proposals.predictions_router,
     registrations.router,

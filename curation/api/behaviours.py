@@ -13,7 +13,7 @@ from ninja import Query, Schema
 from pydantic import Field
 
 from curation.api.datasets import ExampleOut, ExampleQuery, example, page_of_examples
-from curation.api.pagination import Name, Page
+from curation.api.pagination import Input, Name, Page
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter, not_modified
 from curation.models import Baseline, Behaviour, BehaviourKind, Better, Influence, Scope
@@ -29,16 +29,16 @@ Method = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9_]+$", examples=[
 PARQUET = "application/vnd.apache.parquet"
 
 
-class AllProbe(Schema):
+class AllProbe(Input):
     selection: Literal["all"]
 
 
-class OneClass(Schema):
+class OneClass(Input):
     selection: Literal["class"]
     label: str = Field(max_length=200)
 
 
-class Slice(Schema):
+class Slice(Input):
     selection: Literal["slice"]
     search: str = Field("", max_length=500)
     label: str = Field("", max_length=200)
@@ -46,19 +46,19 @@ class Slice(Schema):
     value: str = Field("", max_length=500)
 
 
-class NamedExamples(Schema):
+class NamedExamples(Input):
     selection: Literal["examples"]
     example_ids: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         min_length=1, max_length=100_000
     )
 
 
-class PastedExample(Schema):
+class PastedExample(Input):
     text: str = Field(min_length=1, max_length=20_000)
     label: str = Field(max_length=200)
 
 
-class PastedExamples(Schema):
+class PastedExamples(Input):
     selection: Literal["pasted"]
     examples: list[PastedExample] = Field(min_length=1, max_length=behaviours.MAX_PASTED)
 
@@ -68,7 +68,7 @@ Definition = Annotated[
 ]
 
 
-class BehaviourIn(Schema):
+class BehaviourIn(Input):
     name: Name
     kind: BehaviourKind
     definition: Definition = Field(description="Which probe examples it reads.")
@@ -94,7 +94,7 @@ class BehaviourOut(Schema):
         return len(behaviour.probe_indices) or len(behaviour.pasted_examples)
 
 
-class AttributeIn(Schema):
+class AttributeIn(Input):
     method: Method = DEFAULT_METHOD
 
 

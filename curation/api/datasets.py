@@ -10,7 +10,15 @@ from ninja import File, Form, Query, Schema, UploadedFile
 from pydantic import Field
 
 from curation.api import uploads
-from curation.api.pagination import Name, Page, PageQuery, newest_first, offset_page, start_of
+from curation.api.pagination import (
+    Input,
+    Name,
+    Page,
+    PageQuery,
+    newest_first,
+    offset_page,
+    start_of,
+)
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter
 from curation.models import Dataset, DatasetVersion, Job, Project, Task, VersionState
@@ -22,21 +30,24 @@ from curation.services.uploads import require_room
 router = ApiRouter(tags=["Datasets"])
 
 
-class DatasetIn(Schema):
+class DatasetIn(Input):
     name: Name
     description: str = Field("", max_length=4000)
     licence: str = Field("", max_length=200)
     citation: str = Field("", max_length=2000)
 
 
-class DatasetOut(DatasetIn):
+class DatasetOut(Schema):
     id: UUID
     project_id: UUID
     name: str
+    description: str
+    licence: str
+    citation: str
     created_at: datetime
 
 
-class VersionIn(Schema):
+class VersionIn(Input):
     upload: UUID = Field(description="A completed upload of the same project.")
     parent: UUID | None = Field(None, description="The version of this dataset that it follows.")
 
@@ -66,7 +77,7 @@ class StartedVersion(Schema):
     job: UUID = Field(description="The job that inspects or imports the file.")
 
 
-class ColumnMappingIn(Schema):
+class ColumnMappingIn(Input):
     """Which column plays which part; columns named nowhere become attributes."""
 
     task: Task

@@ -10,12 +10,18 @@ from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
 from ninja import Schema
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from curation.api.problems import Problem
 
 T = TypeVar("T")
 MAX_LIMIT = 200
+
+
+class Input(Schema):
+    """A body. Unknown fields are refused: a misspelt one would otherwise be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class PageQuery(Schema):

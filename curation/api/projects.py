@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
-from curation.api.pagination import Name, Page, PageQuery, by_number, newest_first
+from curation.api.pagination import Input, Name, Page, PageQuery, by_number, newest_first
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter
 from curation.models import Membership, Project, Role, Scope, Token
@@ -20,7 +20,7 @@ from curation.services import projects, tokens
 router = ApiRouter(tags=["Projects"])
 
 
-class ProjectIn(Schema):
+class ProjectIn(Input):
     name: Name
     description: str = Field("", max_length=4000)
 
@@ -35,7 +35,7 @@ class ProjectOut(Schema):
     created_at: datetime
 
 
-class MemberIn(Schema):
+class MemberIn(Input):
     username: str = Field(min_length=1, max_length=150)
     role: Role
 

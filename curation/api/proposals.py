@@ -12,7 +12,7 @@ from ninja import Query, Schema
 from pydantic import Field
 
 from curation.api.behaviours import Method
-from curation.api.pagination import Name, Page, PageQuery, by_number, newest_first
+from curation.api.pagination import Input, Name, Page, PageQuery, by_number, newest_first
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter
 from curation.models import (
@@ -44,18 +44,18 @@ Weight = Annotated[
 ]
 
 
-class EditIn(Schema):
+class EditIn(Input):
     example_id: ExampleId | None = Field(None, description="Either this or `train_index`.")
     train_index: int | None = Field(None, ge=0, lt=2**31)
     weight: Weight
 
 
-class EditsIn(Schema):
+class EditsIn(Input):
     edits: list[EditIn] = Field(min_length=1, max_length=edits.MAX_EDITS_AT_ONCE)
     description: str = Field("", max_length=300)
 
 
-class SelectionIn(Schema):
+class SelectionIn(Input):
     """All training examples that match, with one weight."""
 
     search: str = Field("", max_length=500)
@@ -66,16 +66,16 @@ class SelectionIn(Schema):
     description: str = Field("", max_length=300)
 
 
-class ProposalIn(Schema):
+class ProposalIn(Input):
     name: Name
     hypothesis: str = Field("", max_length=4000, description="What you expect, and why, in words.")
 
 
-class HypothesisIn(Schema):
+class HypothesisIn(Input):
     hypothesis: str = Field(max_length=4000)
 
 
-class CopyIn(Schema):
+class CopyIn(Input):
     name: Name
 
 
@@ -98,7 +98,7 @@ class EditOut(Schema):
     weight: float
 
 
-class WhatIfIn(Schema):
+class WhatIfIn(Input):
     edits: list[EditIn] = Field(min_length=1, max_length=edits.MAX_EDITS_AT_ONCE)
     method: Method = DEFAULT_METHOD
     level: float = Field(DEFAULT_LEVEL, gt=0, lt=1)
@@ -124,7 +124,7 @@ class EffectOut(Schema):
     warnings: list[str]
 
 
-class PredictIn(Schema):
+class PredictIn(Input):
     method: Method = DEFAULT_METHOD
     level: float = Field(DEFAULT_LEVEL, gt=0, lt=1)
 

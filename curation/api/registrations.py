@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
-from curation.api.pagination import Page, PageQuery, newest_first
+from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import (
     Arm,
@@ -34,7 +34,7 @@ track_record_router = ApiRouter(tags=["Track record"])
 OPEN = (RegistrationState.LOCKED, RegistrationState.RUNNING, RegistrationState.ABANDONED)
 
 
-class RegistrationIn(Schema):
+class RegistrationIn(Input):
     primary_behaviour: UUID
     number_of_seeds: int = Field(8, ge=registrations.MIN_SEEDS, le=registrations.MAX_SEEDS)
     smallest_effect: float = Field(
@@ -96,11 +96,11 @@ class RetrainOut(Schema):
         return None if retrain.registration.state in OPEN else retrain.values
 
 
-class ReasonIn(Schema):
+class ReasonIn(Input):
     reason: str = Field(min_length=1, max_length=4000, pattern=r"\S")
 
 
-class DeviationIn(Schema):
+class DeviationIn(Input):
     description: str = Field(min_length=1, max_length=4000, pattern=r"\S")
 
 

@@ -83,10 +83,21 @@ class ApiRouter(Router):
 
 
 def bounded(run: View) -> View:
-    """Refuse a body that is announced as longer than any that is accepted, before it is read."""
+    """Refuse a body that is too long before it is read, and parameters that the route lacks."""
+    known = {
+        name
+        for model in run.__self__.models  # type: ignore[attr-defined]
+        if model.__ninja_param_source__ == "query"
+        for name in model.__ninja_flatten_map__
+    }
 
     @functools.wraps(run)
     def guarded(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+        unknown = [name for name in request.GET if name not in known]
+        if unknown:
+            rule = f"There is no such parameter; there are: {', '.join(sorted(known)) or 'none'}."
+            errors = [{"field": f"query.{name[:100]}", "rule": rule} for name in unknown[:10]]
+            return problem(422, "Some parameters are not known here.", errors=errors)
         if _announced_length(request) > settings.UPLOAD_MAX_BYTES + FORM_ALLOWANCE:
             return problem(413, f"The limit for one file is {settings.UPLOAD_MAX_BYTES:,} bytes.")
         return run(request, **arguments)
@@ -104,9 +115,11 @@ def _announced_length(request: HttpRequest) -> int:
 def with_etag(run: View) -> View:
     """A strong ETag on every JSON answer, and 304 for the caller who has it already."""
 
+    inner = bounded(run)
+
     @functools.wraps(run)
     def tagged(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
-        answer = run(request, **arguments)
+        answer = inner(request, **arguments)
         answer.setdefault("Cache-Control", "private, no-cache")
         patch_vary_headers(answer, ["Authorization"])
         if answer.status_code != 200 or answer.streaming or not isinstance(answer, HttpResponse):
@@ -133,11 +146,13 @@ def not_modified(request: HttpRequest, etag: str) -> HttpResponse | None:
 def with_idempotency(run: View) -> View:
     """Run a creating route once for each Idempotency-Key of a user."""
 
+    inner = bounded(run)
+
     @functools.wraps(run)
     def once(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
         key = request.headers.get("Idempotency-Key")
-        if key is None:
-            return run(request, **arguments)
+        if key is None or _announced_length(request) > settings.UPLOAD_MAX_BYTES:
+            return inner(request, **arguments)
         if not 0 < len(key) <= 200 or not all("!" <= letter <= "~" for letter in key):
             rule = "An Idempotency-Key has 1 to 200 visible ASCII characters."
             return problem(422, rule, errors=[{"field": "header.Idempotency-Key", "rule": rule}])
@@ -145,18 +160,18 @@ def with_idempotency(run: View) -> View:
         try:
             token = identify(request)
             if token is None:
-                return run(request, **arguments)
+                return inner(request, **arguments)
             answer, replayed = idempotency.once(
                 user=token.user,
                 key=key,
                 fingerprint=_fingerprint(request),
-                work=lambda: _answer(run(request, **arguments)),
+                work=lambda: _answer(inner(request, **arguments)),
             )
         except Exception as error:
             return api.on_exception(request, error)
         return _response(answer, replayed)
 
-    return bounded(once)
+    return once
 
 
 def _fingerprint(request: HttpRequest) -> str:

@@ -9,7 +9,7 @@ from ninja import File, Form, Query, Schema, UploadedFile
 from pydantic import Field
 
 from curation.api import uploads
-from curation.api.pagination import Name, Page, PageQuery, newest_first
+from curation.api.pagination import Input, Name, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import (
     Baseline,
@@ -30,7 +30,7 @@ TrainedPart = Literal["all", "last_layers", "head", "lora"]
 MAX_MODEL_FILES = 50
 
 
-class BuiltInModelIn(Schema):
+class BuiltInModelIn(Input):
     name: Name
     architecture: dict[str, Any] = Field(
         description="The network's name and settings; what is left out takes its default.",
@@ -38,7 +38,7 @@ class BuiltInModelIn(Schema):
     )
 
 
-class UploadedModelIn(Schema):
+class UploadedModelIn(Input):
     name: Name
     trained_part: TrainedPart = "head"
     files: dict[str, UUID] = Field(
@@ -65,7 +65,7 @@ class StartedModel(Schema):
     job: UUID = Field(description="The job that checks the files.")
 
 
-class RecipeSettings(Schema):
+class RecipeSettings(Input):
     """Everything besides data and model that makes training deterministic."""
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -84,7 +84,7 @@ class RecipeSettings(Schema):
     precision: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
 
 
-class RecipeIn(Schema):
+class RecipeIn(Input):
     name: Name
     settings: RecipeSettings = RecipeSettings.model_validate({})
 
@@ -97,7 +97,7 @@ class RecipeOut(Schema):
     created_at: datetime
 
 
-class BaselineIn(Schema):
+class BaselineIn(Input):
     name: Name
     dataset_version: UUID
     model: UUID

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from ninja import Path, Query, Schema
 from pydantic import Field
 
-from curation.api.pagination import Page, PageQuery, newest_first
+from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter
 from curation.models import Project, StoredFile, Upload
@@ -27,7 +27,7 @@ PART_BODY = {
 }
 
 
-class UploadIn(Schema):
+class UploadIn(Input):
     file_name: str = Field(min_length=1, max_length=255, pattern=r"\S", examples=["reviews.jsonl"])
     size: int = Field(ge=1, le=2**62, description="Bytes of the whole file.", examples=[1048576])
     sha256: str = Field(

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
-from curation.api.pagination import Page, PageQuery, newest_first
+from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import DeliveryState, Project, Webhook, WebhookDelivery, WebhookEvent
 from curation.queries.access import Right, get_for
@@ -17,7 +17,7 @@ from curation.services import webhooks
 router = ApiRouter(tags=["Webhooks"])
 
 
-class WebhookIn(Schema):
+class WebhookIn(Input):
     url: str = Field(min_length=1, max_length=500, examples=["https://example.com/hunch"])
     events: list[WebhookEvent] = Field(min_length=1, max_length=10)
 

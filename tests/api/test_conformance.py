@@ -10,9 +10,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 
 from curation.api import api
@@ -26,6 +28,7 @@ CHECKS = [
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
+    unsupported_method,
 ]
 
 
@@ -83,8 +86,13 @@ def check(operation, mode, objects, headers):
         if existing and case.path_parameters:
             known = {name: str(objects[name]) for name in case.path_parameters if name in objects}
             case.path_parameters.update(known)
+        # Where the path was replaced by a good one, only a bad body or query has to be refused.
+        bad = {place.value for place, part in case.meta.components.items() if part.mode.is_negative}
+        must_refuse = [negative_data_rejection] if bad and bad <= {"body", "query"} else []
         with transaction.atomic():
-            case.call_and_validate(headers=headers if signed_in else None, checks=CHECKS)
+            case.call_and_validate(
+                headers=headers if signed_in else None, checks=CHECKS + must_refuse
+            )
             transaction.set_rollback(True)
 
     call()

@@ -1,0 +1,86 @@
+"""The bank of a baseline, retrains of known edits, and the calibrations that were fitted to it."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import Field
+
+from curation.api.behaviours import StartedJob
+from curation.api.pagination import Input, Page, PageQuery, newest_first
+from curation.api.router import ApiRouter
+from curation.models import Baseline, Scope
+from curation.queries.access import Right, get_for
+from curation.services import bank
+
+router = ApiRouter(tags=["Calibration"])
+
+
+class BankIn(Input):
+    number_of_edits: int = Field(48, ge=1, le=bank.MAX_EDITS)
+    seeds_per_edit: int = Field(2, ge=2, le=bank.MAX_SEEDS_PER_EDIT)
+
+
+class BankEstimate(Schema):
+    number_of_retrains: int
+    estimate_seconds: float | None = Field(description="One by one; batching is faster.")
+
+
+class BankEditOut(Schema):
+    id: UUID
+    position: int
+    kind: str = Field(description="removal, down_weighting or up_weighting")
+    selection: str = Field(description="How its examples were chosen; `proposal` for a test.")
+    size_fraction: float
+    registration_id: UUID | None
+    created_at: datetime
+
+
+class CalibrationOut(Schema):
+    id: UUID
+    method: str
+    estimate: str
+    number_of_edits: int
+    created_at: datetime
+
+
+@router.read("/baselines/{baseline_id}/bank", response=Page[BankEditOut])
+def list_bank_edits(
+    request: HttpRequest, baseline_id: UUID, page: Query[PageQuery]
+) -> dict[str, Any]:
+    """The known edits that the baseline was retrained with."""
+    return newest_first(get_for(Baseline, baseline_id, request.user).bank_edits.all(), page)
+
+
+@router.ask("/baselines/{baseline_id}/bank/estimate", response=BankEstimate)
+def estimate_bank(request: HttpRequest, baseline_id: UUID, body: BankIn) -> dict[str, Any]:
+    """What extending the bank would cost."""
+    baseline = get_for(Baseline, baseline_id, request.user)
+    size = {"number_of_edits": body.number_of_edits, "seeds_per_edit": body.seeds_per_edit}
+    return {
+        "number_of_retrains": bank.number_of_retrains(**size),
+        "estimate_seconds": bank.estimate_seconds(baseline=baseline, **size),
+    }
+
+
+@router.create("/baselines/{baseline_id}/bank", response={202: StartedJob}, scope=Scope.RUN)
+def extend_bank(request: HttpRequest, baseline_id: UUID, body: BankIn) -> dict[str, Any]:
+    """Retrain with further known edits, so that predictions are calibrated on more evidence."""
+    baseline = get_for(Baseline, baseline_id, request.user, Right.WRITE)
+    job = bank.extend_bank(
+        baseline=baseline,
+        number_of_edits=body.number_of_edits,
+        seeds_per_edit=body.seeds_per_edit,
+        by=request.user,
+    )
+    return {"job": job.pk}
+
+
+@router.read("/baselines/{baseline_id}/calibrations", response=Page[CalibrationOut])
+def list_calibrations(
+    request: HttpRequest, baseline_id: UUID, page: Query[PageQuery]
+) -> dict[str, Any]:
+    """Calibrations of the baseline, the newest first: the newest of a method is in use."""
+    return newest_first(get_for(Baseline, baseline_id, request.user).calibrations.all(), page)
