@@ -8,6 +8,8 @@ from curation.models.dataset import Dataset, DatasetVersion, Task, VersionState
 from curation.models.idempotency import IdempotentRequest
 from curation.models.influence import Influence
 from curation.models.job import ENDED, Job, JobKind, JobLogLine, JobState
+from curation.models.ladder import Ladder
+from curation.models.method_choice import MethodChoices
 from curation.models.model import Model, ModelState
 from curation.models.prediction import Estimate, Prediction, Question
 from curation.models.project import Membership, Project, Role
@@ -15,6 +17,7 @@ from curation.models.proposal import Edit, EditBatch, Proposal, ProposalState
 from curation.models.recipe import Recipe
 from curation.models.registration import Arm, Deviation, Registration, RegistrationState, Retrain
 from curation.models.stored_file import StoredFile
+from curation.models.suggestion import LabelCheck, Suggestion
 from curation.models.token import Scope, Token
 from curation.models.upload import Upload, UploadPart
 from curation.models.verdict import Outcome, Verdict
@@ -46,7 +49,10 @@ __all__ = [
     "JobKind",
     "JobLogLine",
     "JobState",
+    "LabelCheck",
+    "Ladder",
     "Membership",
+    "MethodChoices",
     "Model",
     "ModelState",
     "Outcome",
@@ -62,6 +68,7 @@ __all__ = [
     "Role",
     "Scope",
     "StoredFile",
+    "Suggestion",
     "Task",
     "Token",
     "Upload",
