@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from tests.training.problems import MLP, examples_for, problem_of
 from workers.influence.behaviours import Behaviour
-from workers.influence.ensembles import disagreement, robust_mean, seed_weights
+from workers.influence.ensembles import (
+    disagreement,
+    oversized_seeds,
+    robust_mean,
+    seed_weights,
+)
 from workers.influence.interface import InfluenceScores, LeftOutSeed, NoUsableSeed
 from workers.influence.replay import Replay
 from workers.influence.smoothness import Smoothness, measure_smoothness
@@ -49,6 +54,18 @@ def test_a_bad_seed_of_one_behaviour_still_counts_for_the_others() -> None:
     weights = seed_weights(scores)
     assert weights[0, 1] < 0.01
     assert (np.delete(weights.ravel(), 1) == 1).all()
+
+
+def test_a_seed_of_scores_far_too_large_is_named_with_its_behaviour() -> None:
+    _, scores = noisy_seeds(4)
+    assert oversized_seeds(scores) == {}
+    scores[2, :, 1] *= 50
+    found = oversized_seeds(scores)
+    assert list(found) == [2]
+    behaviour, ratio = found[2]
+    assert behaviour == 1
+    assert ratio == pytest.approx(50, rel=0.2)
+    assert oversized_seeds(scores[1:3]) == {}
 
 
 def test_values_that_are_not_finite_never_count() -> None:

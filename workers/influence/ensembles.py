@@ -15,6 +15,9 @@ Array = NDArray[np.float64]
 FULL_TRUST = 2.0
 """Seeds up to this many times the median distance from the centre count in full."""
 
+OVERSIZED = 10.0
+"""A seed whose scores are this many times as large as the median seed's has blown up."""
+
 
 def robust_mean(per_seed: NDArray[np.floating]) -> Array:
     """(N, K) mean over seeds of `per_seed` (S, N, K) that one bad seed cannot ruin.
@@ -48,6 +51,25 @@ def seed_weights(per_seed: NDArray[np.floating]) -> Array:
     ratio = np.divide(distances, typical, out=np.zeros_like(distances), where=typical > 0)
     weights: Array = np.minimum(1.0, np.square(FULL_TRUST / np.maximum(ratio, 1e-12)))
     return np.where(finite, weights, 0.0)
+
+
+def oversized_seeds(per_seed: NDArray[np.floating]) -> dict[int, tuple[int, float]]:
+    """Seeds whose scores are more than `OVERSIZED` times as large as is usual among these seeds.
+
+    For each such place in `per_seed` (S, N, K), the behaviour where it is worst and how many times
+    the median norm over seeds it has. With fewer than three seeds there is no telling: empty.
+    """
+    scores = np.asarray(per_seed, dtype=np.float64)
+    if len(scores) < 3:
+        return {}
+    norms = np.linalg.norm(scores, axis=1)
+    typical = np.median(norms, axis=0)
+    ratio = np.divide(norms, typical, out=np.zeros_like(norms), where=typical > 0)
+    worst = ratio.argmax(1)
+    return {
+        seed: (int(behaviour), float(ratio[seed, behaviour]))
+        for seed, behaviour in enumerate(worst) if ratio[seed, behaviour] > OVERSIZED
+    }
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,20 @@ from torch.func import functional_call, grad, vmap
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
 from workers.training.optimizers import build_optimizer
-from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
 from workers.training.program import TrainingProgram, deterministic
-from workers.training.trainer import Progress, Throttle, full_weights, present, train
+from workers.training.trainer import Progress, Throttle, full_weights, train
 
-LARGEST_BATCHED_PART = 20_000
-"""Trained parameters above which a step's own arithmetic outweighs what batching saves."""
-CACHE_BYTES = 4 << 20
-"""Vectors of all runs of a chunk that should stay in the processor's cache between passes."""
+LARGEST_BATCHED_PART = {True: 50_000, False: 20_000}
+"""Trained parameters above which batching saves nothing, for chains and for other networks: there
+a step's own arithmetic outweighs the overhead that runs can share."""
+CACHE_BYTES = 2 << 20
+"""A vector of all runs of a chunk should stay in the processor's cache between passes."""
 
-GradientOfRuns = Callable[[Tensor, EncodedExamples, Tensor], Tensor]
-"""(R, P) gradients from θ (R, P), a batch (R, B, ...) or shared (B, ...), and weights (R, B)."""
+GradientOfRuns = Callable[[Tensor, EncodedExamples, Tensor, Tensor], None]
+"""From θ (R, P), a batch (R, B, ...) or shared (B, ...), and weights (R, B), writes the gradients
+into the last argument (R, P): fresh memory for them at every step costs more than the arithmetic.
+"""
 
 
 def train_many(
@@ -45,9 +47,9 @@ def train_many(
         raise ValueError(f"weights of shape ({len(seeds)}, {len(problem.train)}) are needed, "
                          f"not {tuple(weights.shape)}")
     rows = torch.stack([full_weights(problem, row) for row in weights]) if seeds else weights
-    size = ParameterLayout.of(problem.build_network(0)).number_of_parameters
-    number = runs_at_once or _runs_at_once(problem, size, memory_budget)
-    final = torch.empty(len(seeds), size, dtype=problem.dtype)
+    program = TrainingProgram(problem, 0)
+    number = runs_at_once or _runs_at_once(program, memory_budget)
+    final = torch.empty(len(seeds), len(program.parameters), dtype=problem.dtype)
     # Runs of one seed share their batches: neighbours go into the same chunk.
     places = sorted(range(len(seeds)), key=lambda place: seeds[place])
     report = Throttle(progress, len(seeds) * problem.number_of_steps)
@@ -72,25 +74,26 @@ def train_many(
 def _train_together(
     problem: TrainingProblem, seeds: Sequence[int], weights: Tensor, advance: Callable[[int], None]
 ) -> Tensor:
-    distinct = dict.fromkeys(seeds)
-    programs = {seed: TrainingProgram(problem, seed) for seed in distinct}
+    program = TrainingProgram(problem, seeds[0])
     optimizer = build_optimizer(problem.recipe, problem.number_of_steps)
-    start = torch.stack([programs[seed].parameters for seed in seeds])
-    states = optimizer.initial_rows(start)
-    first = programs[seeds[0]]
-    gradient_of_runs = vmapped_gradient(first) if first.chain is None else first.chain.gradient
+    distinct = dict.fromkeys(seeds)
+    starts = {seed: program.layout.flatten(problem.build_network(seed)) for seed in distinct}
+    states = optimizer.initial_rows(torch.stack([starts[seed] for seed in seeds]))
+    gradient = torch.empty_like(states[0])
+    gradient_of_runs = vmapped_gradient(program) if program.chain is None else (
+        program.chain.gradient)
     orders = {seed: problem.batch_order(seed) for seed in distinct}
+    is_shared = len(distinct) == 1
+    order = orders[seeds[0]] if is_shared else torch.stack([orders[seed] for seed in seeds], 1)
     runs = torch.arange(len(seeds))[:, None]
     with deterministic():
         for step in range(problem.number_of_steps):
-            if len(distinct) == 1:
-                indices = present(orders[seeds[0]][step])
-                own_weights = weights[:, indices]
-            else:
-                indices = torch.stack([present(orders[seed][step]) for seed in seeds])
-                own_weights = weights[runs, indices]
+            # Padding takes the same places in every run.
+            indices = order[step][..., : problem.batch_length(step)]
+            own_weights = weights[:, indices] if is_shared else weights[runs, indices]
             batch = problem.examples.select(indices)
-            optimizer.step(states, gradient_of_runs(states[0], batch, own_weights), step)
+            gradient_of_runs(states[0], batch, own_weights, gradient)
+            optimizer.step(states, gradient, step)
             advance(step + 1)
     return states[0]
 
@@ -107,21 +110,24 @@ def vmapped_gradient(program: TrainingProgram) -> GradientOfRuns:
     own = vmap(grad(loss), in_dims=(0, 0, 0, 0))
     shared = vmap(grad(loss), in_dims=(0, None, None, 0))
 
-    def gradient_of_runs(theta: Tensor, batch: EncodedExamples, weights: Tensor) -> Tensor:
+    def gradient_of_runs(
+        theta: Tensor, batch: EncodedExamples, weights: Tensor, out: Tensor
+    ) -> None:
         # Runs have their own batches exactly when the targets have one leading dimension more.
         is_own = batch.targets.ndim > problem.train.targets.ndim
-        result: Tensor = (own if is_own else shared)(theta, batch.inputs, batch.targets, weights)
-        return result
+        of_runs = own if is_own else shared
+        out.copy_(of_runs(theta, batch.inputs, batch.targets, weights))
 
     return gradient_of_runs
 
 
-def _runs_at_once(problem: TrainingProblem, size: int, memory_budget: int) -> int:
+def _runs_at_once(program: TrainingProgram, memory_budget: int) -> int:
+    problem, size = program.problem, len(program.parameters)
     if problem.recipe.dropout > 0 or problem.recipe.precision.startswith("mixed"):
         return 1
-    if size > LARGEST_BATCHED_PART:
+    if size > LARGEST_BATCHED_PART[program.chain is not None]:
         return 1
-    vector = size * problem.dtype.itemsize
+    vector = program.parameters.nbytes
     inputs = problem.examples.inputs.values()
     batch = problem.recipe.batch_size * sum(tensor[0].nbytes for tensor in inputs)
     in_budget = memory_budget // (8 * vector + 4 * batch)

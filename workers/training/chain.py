@@ -55,28 +55,31 @@ class Chain:
             place for place, part in enumerate(parts) if isinstance(part, Dense)
         )
 
-    def gradient(self, theta: Tensor, batch: EncodedExamples, weights: Tensor) -> Tensor:
-        """(R, P) gradients at `theta` (R, P) with `weights` (R, B).
+    def gradient(
+        self, theta: Tensor, batch: EncodedExamples, weights: Tensor, out: Tensor
+    ) -> None:
+        """Writes the gradients at `theta` (R, P) with `weights` (R, B) into `out` (R, P).
 
         The batch's tensors lead with (B,), shared by the runs, or with (R, B).
         """
-        return self._passes(theta, batch, weights)[0]
+        self._passes(theta, batch, weights, out)
 
     def differentiate(
         self, theta: Tensor, batch: EncodedExamples, weights: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
         """The gradient (P,) at `theta` (P,), and the pullback of directions u (K, P) to
         ((∂g/∂θ) u (K, P), u · ∇ℓᵢ / batch_size (K, B))."""
-        gradient, done = self._passes(theta[None], batch, weights[None])
+        gradient = torch.empty_like(theta)
+        done = self._passes(theta[None], batch, weights[None], gradient[None])
 
         def pull(directions: Tensor) -> tuple[Tensor, Tensor]:
             return self._second(theta[None], batch, done, directions)
 
-        return gradient[0], pull
+        return gradient, pull
 
     def _passes(
-        self, theta: Tensor, batch: EncodedExamples, weights: Tensor
-    ) -> tuple[Tensor, _Pass]:
+        self, theta: Tensor, batch: EncodedExamples, weights: Tensor, gradient: Tensor
+    ) -> _Pass:
         values = self.encode(batch.inputs)
         if batch.targets.ndim == 1:
             values = values[None]
@@ -85,7 +88,6 @@ class Chain:
             values, kept = part.forward(values, theta)
             saved.append(kept)
         cotangent = self._loss_cotangent(values, batch.targets, weights)
-        gradient = torch.empty_like(theta)
         cotangents = [cotangent] * len(self.parts)
         for place in reversed(range(self.first_dense, len(self.parts))):
             part, cotangents[place] = self.parts[place], cotangent
@@ -93,7 +95,7 @@ class Chain:
                 part.store_gradient(gradient, cotangent, saved[place])
             if place > self.first_dense:
                 cotangent = part.backward(cotangent, saved[place], theta)
-        return gradient, _Pass(saved, cotangents, values, weights)
+        return _Pass(saved, cotangents, values, weights)
 
     def _second(
         self, theta: Tensor, batch: EncodedExamples, done: _Pass, directions: Tensor

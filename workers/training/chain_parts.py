@@ -54,7 +54,13 @@ class Dense:
     def store_gradient(self, gradient: Tensor, cotangent: Tensor, saved: Saved) -> None:
         """Writes ∂/∂ W and ∂/∂ b into `gradient` (G, P)."""
         rows = _rows(cotangent)
-        self._store(gradient, product(rows.mT, _rows(saved[0])))
+        values = _rows(saved[0])
+        if self.order == (0, 1):
+            groups = len(gradient)
+            out = gradient[:, self.weight].view(groups, *self.stored_shape)
+            torch.bmm(rows.mT, values.expand(groups, -1, -1), out=out)
+        else:
+            self._store(gradient, product(rows.mT, values))
         if self.bias is not None:
             torch.sum(rows, 1, out=gradient[:, self.bias])
 

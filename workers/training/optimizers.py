@@ -14,9 +14,6 @@ from torch import Tensor
 
 from workers.training.recipe import Recipe
 
-BLOCK = 1 << 15
-"""Elements of each vector that one pass works on, so that all its passes stay in the cache."""
-
 
 def learning_rates(recipe: Recipe, number_of_steps: int) -> list[float]:
     """The learning rate of each of the T steps: linear warm-up, then the schedule down to zero."""
@@ -56,17 +53,11 @@ class Optimizer(ABC):
         rows[0] = parameters
         return rows
 
+    @abstractmethod
     def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         """Moves `rows` (1 + slots, ..., P) in place by step number `step` (from 0)."""
-        size = rows[0].numel()
-        if size <= BLOCK:
-            self._step(rows, gradient, step)
-            return
-        flat_rows, flat_gradient = rows.view(self.number_of_rows, size), gradient.reshape(size)
-        for start in range(0, size, BLOCK):
-            block = slice(start, start + BLOCK)
-            self._step(flat_rows[:, block], flat_gradient[block], step)
 
+    @abstractmethod
     def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
         """Pulls `cotangents` (1 + slots, K, P) of the rows after the step to those before it.
 
@@ -74,21 +65,6 @@ class Optimizer(ABC):
         change in place, but for the path through the gradient, whose cotangent u (K, P) is
         returned: the caller adds (∂gradient/∂θ)ᵀ u to row 0.
         """
-        pulled = torch.empty_like(cotangents[0])
-        width = max(1, BLOCK // len(pulled))
-        for start in range(0, pulled.shape[1], width):
-            block = slice(start, start + width)
-            self._pullback(rows[:, block], gradient[block], cotangents[:, :, block],
-                           pulled[:, block], step)
-        return pulled
-
-    @abstractmethod
-    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None: ...
-
-    @abstractmethod
-    def _pullback(
-        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
-    ) -> None: ...
 
 
 class Sgd(Optimizer):
@@ -96,21 +72,20 @@ class Sgd(Optimizer):
 
     slots = ("momentum",)
 
-    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
+    def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         theta, momentum = rows[0], rows[1]
         momentum.mul_(self.recipe.momentum).add_(gradient)
         if self.recipe.weight_decay:
             momentum.add_(theta, alpha=self.recipe.weight_decay)
         theta.add_(momentum, alpha=-self.learning_rates[step])
 
-    def _pullback(
-        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
-    ) -> None:
+    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
         theta, momentum = cotangents[0], cotangents[1]
-        torch.add(momentum, theta, alpha=-self.learning_rates[step], out=pulled)
+        pulled = momentum.add(theta, alpha=-self.learning_rates[step])
         if self.recipe.weight_decay:
             theta.add_(pulled, alpha=self.recipe.weight_decay)
         torch.mul(pulled, self.recipe.momentum, out=momentum)
+        return pulled
 
 
 class AdamW(Optimizer):
@@ -123,7 +98,7 @@ class AdamW(Optimizer):
 
     slots = ("first moment", "second moment")
 
-    def _step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
+    def step(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         recipe, rate = self.recipe, self.learning_rates[step]
         theta, first, second = rows[0], rows[1], rows[2]
         first.lerp_(gradient, 1 - recipe.beta1)
@@ -135,9 +110,7 @@ class AdamW(Optimizer):
             theta.mul_(1 - rate * recipe.weight_decay)
         theta.addcdiv_(first, root, value=-rate * math.sqrt(second_correction) / first_correction)
 
-    def _pullback(
-        self, rows: Tensor, gradient: Tensor, cotangents: Tensor, pulled: Tensor, step: int
-    ) -> None:
+    def pullback(self, rows: Tensor, gradient: Tensor, cotangents: Tensor, step: int) -> Tensor:
         recipe, rate = self.recipe, self.learning_rates[step]
         theta, first, second = cotangents[0], cotangents[1], cotangents[2]
         first_correction, second_correction = self._corrections(step)
@@ -150,12 +123,13 @@ class AdamW(Optimizer):
         by_second = new_first.mul_(by_first).mul_(reciprocal).mul_(reciprocal).mul_(-0.5)
         first.addcmul_(theta, by_first)
         second.addcmul_(theta, by_second)
-        torch.mul(second, gradient * (2 * (1 - recipe.beta2)), out=pulled)
+        pulled = second * (gradient * (2 * (1 - recipe.beta2)))
         pulled.add_(first, alpha=1 - recipe.beta1)
         first.mul_(recipe.beta1)
         second.mul_(recipe.beta2)
         if recipe.weight_decay:
             theta.mul_(1 - rate * recipe.weight_decay)
+        return pulled
 
     def _corrections(self, step: int) -> tuple[float, float]:
         return 1 - self.recipe.beta1 ** (step + 1), 1 - self.recipe.beta2 ** (step + 1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workers.training.data_order import batch_order, steps_in
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
+from workers.training.networks.registry import ARCHITECTURES, build_network
 from workers.training.recipe import Recipe, RecipeError
 
 
@@ -55,6 +56,11 @@ class TrainingProblem:
         """int64 (T, B); see `workers.training.data_order`."""
         return batch_order(seed, len(self.train), self.recipe.batch_size, self.recipe.epochs)
 
+    def batch_length(self, step: int) -> int:
+        """How many examples the batch of step number `step` has; the rest is padding."""
+        first = step % self.steps_per_epoch * self.recipe.batch_size
+        return min(self.recipe.batch_size, len(self.train) - first)
+
     @cached_property
     def examples(self) -> EncodedExamples:
         """The training examples in the recipe's precision."""
@@ -65,8 +71,6 @@ class TrainingProblem:
 
         Raises ValueError when `starting_weights` hold a name or shape the network lacks.
         """
-        from workers.training.networks.registry import build_network
-
         network = build_network(self._network_architecture(), seed, self.dtype)
         if self.starting_weights is not None:
             _load_by_name(network, self.starting_weights)
@@ -77,8 +81,6 @@ class TrainingProblem:
 
         Raises RecipeError when the recipe names a part and the architecture has no parts.
         """
-        from workers.training.networks.registry import ARCHITECTURES
-
         part = self.recipe.trained_part
         entry = ARCHITECTURES.get(str(self.architecture.get("name")))
         if part == "all" or entry is None or "trained_part" in self.architecture:

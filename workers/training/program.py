@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.training.allocator import keep_freed_memory
 from workers.training.chain import chain_of
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
@@ -102,7 +103,11 @@ class TrainingProgram:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Deterministic algorithms for the length of a block, without filling fresh memory."""
+    """Deterministic algorithms for the length of a block, without filling fresh memory.
+
+    All work on steps runs in such a block, so it also calls `keep_freed_memory`.
+    """
+    keep_freed_memory()
     was_on = torch.are_deterministic_algorithms_enabled()
     settings: Any = torch.utils.deterministic
     filled = settings.fill_uninitialized_memory
