@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
@@ -38,7 +39,7 @@ def create_token(
         raise ValidationError({"scopes": f"Choose among {', '.join(Scope.values)}."})
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError({"expires_at": "The expiry lies in the past."})
-    type(user).objects.select_for_update().get(pk=user.pk)
+    get_user_model()._default_manager.select_for_update().get(pk=user.pk)
     if user.tokens.filter(revoked_at=None).count() >= MAX_TOKENS_PER_USER:
         raise ValidationError(f"Revoke a token first: {MAX_TOKENS_PER_USER} are in use.")
     secret = secrets.token_urlsafe(32)

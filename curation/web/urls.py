@@ -19,6 +19,7 @@ from curation.web.views import (
     proposals,
     registrations,
     reports,
+    tokens,
     track_record,
 )
 
@@ -37,6 +38,8 @@ urlpatterns = [
     ),
     path("sign-out/", auth.LogoutView.as_view(), name="sign-out"),
     path("account/", account.account, name="account"),
+    path("account/tokens/", tokens.token_list, name="tokens"),
+    path("account/tokens/<uuid:pk>/revoke/", tokens.revoke_token, name="revoke-token"),
     path(
         "account/password/",
         auth.PasswordChangeView.as_view(

@@ -5,12 +5,17 @@ from typing import Any
 
 from django.urls import reverse
 
+from curation.models import Token
 from curation.web.urls import urlpatterns
 from tests.api.world import World
 
 PUBLIC = {"sign-in"}
-OWN = {"home", "guide", "account", "password", "new-project", "sign-out", "load-sample"}
+OWN = {
+    "home", "guide", "account", "password", "new-project", "sign-out", "load-sample",
+    "tokens", "revoke-token",
+}  # fmt: skip
 POST_ONLY = {
+    "revoke-token",
     "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
     "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo", "clear", "predict",
     "copy-proposal", "start", "deviation", "abandon", "cancel-job", "retry-job",
@@ -34,6 +39,7 @@ def object_of(route: str, world: World) -> Any:
     if route.startswith("projects/"):
         return world.project
     return {
+        "account": Token(pk=world.objects["token_id"]),
         "datasets": world.dataset,
         "versions": world.version,
         "models": world.baseline.model,
