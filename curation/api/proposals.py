@@ -312,12 +312,8 @@ def resolve(
         raise Problem(409, "The baseline is not trained yet.")
     ids = [edit.example_id for edit in wanted if edit.example_id is not None]
     indices = [edit.train_index for edit in wanted if edit.train_index is not None]
-    by_id: dict[str, int] = {}
-    by_index: dict[int, str] = {}
-    if ids or with_ids:
-        with ExampleTable(version) as table:
-            by_id = indices_of_ids(table, ids)
-            by_index = ids_of_indices(table, indices) if with_ids else {}
+    by_id = indices_of_ids(version, ids) if ids else {}
+    by_index = ids_of_indices(version, indices) if indices and with_ids else {}
     resolved: dict[int, tuple[str, float]] = {}
     for number, edit in enumerate(wanted):
         field = f"edits.{number}"

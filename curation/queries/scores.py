@@ -3,18 +3,22 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.models import Baseline, Influence
+from curation.models import Baseline, DatasetVersion, Influence, StoredFile
 from curation.queries.examples import ExampleTable
 from curation.services.files import local_path
 
 ROWS_AT_ONCE = 65_536
+CACHED_ROWS = 200_000
 
 
 def score_slice(influence: Influence, start: int, count: int) -> dict[str, Any]:
@@ -88,23 +92,53 @@ def write_matrix(baseline: Baseline, influences: Sequence[Influence], stream: Bi
             )
 
 
-def indices_of_ids(table: ExampleTable, ids: Sequence[str]) -> dict[str, int]:
+@dataclass(frozen=True)
+class TrainIds:
+    """The ids of the train split, by train index, and back."""
+
+    ids: Sequence[str]
+    index_of: Mapping[str, int]
+
+
+def indices_of_ids(version: DatasetVersion, ids: Sequence[str]) -> dict[str, int]:
     """Train index of each example id that the train split has."""
+    if version.train_count <= CACHED_ROWS:
+        index_of = _train_ids(version.examples_file).index_of
+        return {one: index_of[one] for one in ids if one in index_of}
     return dict(
-        table.connection.execute(
+        _ask(
+            version,
             "SELECT example_id, train_index FROM examples WHERE split = 'train' "
             "AND example_id IN (SELECT unnest(?::VARCHAR[]))",
-            [list(ids)],
-        ).fetchall()
+            ids,
+        )
     )
 
 
-def ids_of_indices(table: ExampleTable, indices: Sequence[int]) -> dict[int, str]:
+def ids_of_indices(version: DatasetVersion, indices: Sequence[int]) -> dict[int, str]:
     """Example id of each train index that exists."""
+    if version.train_count <= CACHED_ROWS:
+        known = _train_ids(version.examples_file).ids
+        return {index: known[index] for index in indices if index < len(known)}
     return dict(
-        table.connection.execute(
+        _ask(
+            version,
             "SELECT train_index, example_id FROM examples "
             "WHERE train_index IN (SELECT unnest(?::INTEGER[]))",
-            [list(indices)],
-        ).fetchall()
+            indices,
+        )
     )
+
+
+def _ask(version: DatasetVersion, query: str, values: Sequence[Any]) -> list[Any]:
+    with ExampleTable(version) as table:
+        return table.connection.execute(query, [list(values)]).fetchall()
+
+
+@lru_cache(maxsize=8)
+def _train_ids(examples_file: StoredFile) -> TrainIds:
+    """Kept in memory, since what-if predictions ask for it all the time and it never changes."""
+    table = pq.read_table(local_path(examples_file), columns=["example_id", "train_index"])
+    table = table.filter(pc.is_valid(table.column("train_index"))).sort_by("train_index")
+    ids = table.column("example_id").to_pylist()
+    return TrainIds(ids, {example_id: index for index, example_id in enumerate(ids)})

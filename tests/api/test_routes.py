@@ -324,3 +324,16 @@ def test_the_documentation_needs_no_inline_script(client, settings):
     assert "http://" not in html
     assert "https://" not in html
     assert "'unsafe-inline'" not in page["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("cached_rows", [0, 200_000])
+def test_edits_are_resolved_alike_for_small_and_large_datasets(
+    api, world, monkeypatch, cached_rows
+):
+    """Ids of small datasets are kept in memory; those of large ones are looked up in the file."""
+    monkeypatch.setattr("curation.queries.scores.CACHED_ROWS", cached_rows)
+    edits = [{"example_id": "e7", "weight": 2}, {"train_index": 8, "weight": 2}]
+    api.post(f"/proposals/{world.proposal.pk}/edits", {"edits": edits})
+    listed = api.get(f"/proposals/{world.proposal.pk}/edits").data["items"]
+    found = {row["example_id"]: row["train_index"] for row in listed}
+    assert found == {"e0": 0, "e3": 3, "e7": 7, "e8": 8}
