@@ -108,6 +108,7 @@ urlpatterns = [
     path("registrations/<uuid:pk>/start/", registrations.start, name="start"),
     path("registrations/<uuid:pk>/deviation/", registrations.deviation, name="deviation"),
     path("registrations/<uuid:pk>/abandon/", registrations.abandon, name="abandon"),
+    path("registrations/<uuid:pk>/ladder/", registrations.ladder, name="ladder"),
     path("registrations/<uuid:pk>/report/", reports.report, name="report"),
     path("registrations/<uuid:pk>/report.json", reports.report_json, name="report-json"),
     # jobs

@@ -23,7 +23,7 @@ from workers.influence.linearised import Linearised
 from workers.training.losses import LOSSES
 
 EXAMPLES_AT_ONCE = 512
-MOST_ITERATIONS = 500
+MOST_ITERATIONS = 200
 HISTORY = 20
 SMALL_SHARE, SMALL_GRADIENT = 1e-4, 1e-7
 """A minimum counts as reached where the largest entry of the gradient is below this share of its

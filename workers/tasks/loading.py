@@ -21,8 +21,10 @@ from workers.formats.canonical import read_metadata
 from workers.influence.behaviours import Behaviour as MeasuredBehaviour
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.examples import EncodedExamples
+from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
 from workers.training.recipe import Recipe
+from workers.training.trainer import TrainingRun
 
 FEATURES_FOLDER = Path(settings.WORK_ROOT) / "features"
 
@@ -67,6 +69,23 @@ def load_baseline(baseline_id: UUID) -> LoadedBaseline:
         starting_weights=encoded.starting_weights,
     )
     return LoadedBaseline(problem, encoded, list(version.classes))
+
+
+def baseline_runs(baseline: Baseline, loaded: LoadedBaseline) -> list[TrainingRun]:
+    """The baseline's finished runs, a seed each, without their recorded states."""
+    layout = ParameterLayout.of(loaded.problem.build_network(0))
+    return [
+        TrainingRun(
+            problem=loaded.problem,
+            seed=run.seed,
+            weights=None,
+            parameters=load_parameters(run.parameters_file),
+            layout=layout,
+            learning_curve=tuple(run.learning_curve),
+            seconds=run.seconds,
+        )
+        for run in baseline.runs.select_related("parameters_file")
+    ]
 
 
 def model_folder(model: Model, parent: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from curation.models import BankRetrain, Baseline, Behaviour
+from curation.models import BankRetrain, Baseline, Behaviour, Registration
 from workers.influence.behaviours import behaviour_values
 from workers.tasks.loading import LoadedBaseline, load_parameters, measured_behaviours
 from workers.training.parameters import ParameterLayout
@@ -10,6 +10,13 @@ from workers.training.parameters import ParameterLayout
 
 def active_behaviours(baseline: Baseline) -> list[Behaviour]:
     return list(baseline.behaviours.filter(archived_at=None).select_related("baseline__model"))
+
+
+def planned_behaviours(registration: Registration) -> list[Behaviour]:
+    """In the order of the plan's predictions."""
+    keys = [entry["behaviour"] for entry in registration.plan["predictions"]]
+    found = {str(pk): behaviour for pk, behaviour in Behaviour.objects.in_bulk(keys).items()}
+    return [found[key] for key in keys]
 
 
 def measure_parameters(

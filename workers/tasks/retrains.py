@@ -13,7 +13,7 @@ from curation.services import bank, verdicts
 from workers.tasks.calibrations import fit_calibrations
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline
-from workers.tasks.measuring import measure_parameters
+from workers.tasks.measuring import measure_parameters, planned_behaviours
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
 
@@ -31,7 +31,7 @@ class RetrainArms(Handler):
         report.stage("Encoding examples")
         baseline: Baseline = registration.proposal.baseline
         loaded = load_baseline(baseline.pk)
-        behaviours = _planned_behaviours(registration)
+        behaviours = planned_behaviours(registration)
         pending = self._pending(registration)
         total = len(pending) * loaded.problem.number_of_steps
         report.stage(f"Retraining {len(pending)} runs", total)
@@ -90,12 +90,6 @@ class RetrainArms(Handler):
             ],
             ignore_conflicts=True,
         )
-
-
-def _planned_behaviours(registration: Registration) -> list[Behaviour]:
-    keys = [entry["behaviour"] for entry in registration.plan["predictions"]]
-    found = {str(pk): behaviour for pk, behaviour in Behaviour.objects.in_bulk(keys).items()}
-    return [found[key] for key in keys]
 
 
 def arm_edits(arm: str, seed: int, edits: Edits, count: int, registration: Registration) -> Edits:

@@ -34,6 +34,7 @@ HANDLERS = {
     JobKind.ATTRIBUTE: "workers.tasks.influence.Attribute",
     JobKind.EXTEND_BANK: "workers.tasks.bank.ExtendBank",
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
+    JobKind.LADDER: "workers.tasks.ladder.MeasureLadder",
 }
 
 

@@ -21,9 +21,11 @@ from curation.models import (
     Verdict,
 )
 from curation.queries.access import Right, get_for
-from curation.services import registrations
+from curation.queries.ladders import ladder_of
+from curation.services import ladders, registrations
 from curation.web.charts.forest import Measure
 from curation.web.charts.seeds import SeedGroup, seed_dots
+from curation.web.charts.waterfall import WaterfallStep, waterfall
 from curation.web.effects import (
     EffectRow,
     measure,
@@ -35,6 +37,7 @@ from curation.web.forms.proposals import ReasonForm, RegistrationForm
 from curation.web.views.helpers import attempt, project_page, status_of, tell
 from curation.web.views.jobs import seconds_left
 from curation.web.views.proposals import trail_to
+from workers.evidence.ladder import RUNGS
 from workers.evidence.power import smallest_visible_effect, upper_seed_noise
 
 OUTCOMES_IN_WORDS = {
@@ -168,6 +171,29 @@ def verdict_context(registration: Registration) -> dict[str, Any]:
         "in_words": OUTCOMES_IN_WORDS.get(Outcome(primary.outcome)) if primary else "",
         "forest": verdict_forest(verdicts) if verdicts else "",
         "seeds_chart": _seeds_chart(registration, primary) if primary else "",
+        **_ladder_context(registration, primary),
+    }
+
+
+def _ladder_context(registration: Registration, primary: Verdict | None) -> dict[str, Any]:
+    """Why the prediction missed: the waterfall once it is measured, else the job that does it."""
+    found = ladder_of(registration, primary.behaviour) if primary else None
+    if found is None or primary is None:
+        return {
+            "may_ask_for_ladder": registration.state == RegistrationState.COMPLETE,
+            "ladder_job": ladders.ladder_job(registration),
+        }
+    return {
+        "ladder": found,
+        "ladder_notes": registration.ladder.notes,
+        "ladder_chart": waterfall(
+            (RUNGS[0].title, found.start),
+            [WaterfallStep(gap.name.capitalize(), gap.amount, gap.sentence) for gap in found.gaps],
+            (RUNGS[-1].title, found.end),
+            identifier="ladder",
+            unit=primary.behaviour.unit,
+            title="From the influence function to the retrains",
+        ),
     }
 
 
@@ -253,5 +279,17 @@ def abandon(request: HttpRequest, pk: str) -> HttpResponse:
             registration=found, reason=request.POST.get("reason", ""), by=request.user
         ),
         "The test was abandoned; it stays in the track record.",
+    )
+    return redirect("registration", found.pk)
+
+
+@require_POST
+@login_required
+def ladder(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Registration, pk, request.user, Right.WRITE)
+    tell(
+        request,
+        lambda: ladders.request_ladder(registration=found, by=request.user),
+        "The ladder is being measured: every step from the influence function to the retrains.",
     )
     return redirect("registration", found.pk)
