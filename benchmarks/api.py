@@ -123,7 +123,9 @@ def make_site() -> tuple[str, str]:
         model=training_setup.create_model(
             project=project, name="m", architecture={"name": "mlp"}, by=owner
         ),
-        recipe=training_setup.create_recipe(project=project, name="r", settings={"epochs": 1}, by=owner),
+        recipe=training_setup.create_recipe(
+            project=project, name="r", settings={"epochs": 1}, by=owner
+        ),
         seeds=list(range(SEEDS)), next_seed=SEEDS, state="ready",
     )  # fmt: skip
     draw = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
+from curation.api.behaviours import StartedJob
 from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import (
@@ -16,6 +17,7 @@ from curation.models import (
     Baseline,
     Behaviour,
     Deviation,
+    Ladder,
     Outcome,
     Project,
     Proposal,
@@ -28,6 +30,7 @@ from curation.models import (
 from curation.queries.access import Right, get_for
 from curation.queries.track_record import checked_verdicts, summary_of
 from curation.services import registrations, verdicts
+from curation.services.ladders import request_ladder
 
 router = ApiRouter(tags=["Registrations"])
 track_record_router = ApiRouter(tags=["Track record"])
@@ -150,6 +153,16 @@ class VerdictOut(Schema):
     @staticmethod
     def resolve_is_primary(verdict: Verdict) -> bool:
         return verdict.registration.primary_behaviour_id == verdict.behaviour_id
+
+
+class LadderOut(Schema):
+    id: UUID
+    effects: dict[str, Any] = Field(
+        description="Behaviour id to rung name to the effect of each seed, in the behaviour's unit."
+    )
+    notes: list[str] = Field(description="Rungs that had not converged.")
+    damping: Any = Field(description="Damping of the influence function, for each seed.")
+    created_at: datetime
 
 
 class UnitRecord(Schema):
@@ -293,6 +306,22 @@ def verdicts_of(registration: Registration) -> QuerySet[Verdict]:
     return registration.verdicts.select_related("behaviour", "registration").order_by(
         "behaviour__position", "behaviour__created_at"
     )
+
+
+@router.create(
+    "/registrations/{registration_id}/ladder", response={202: StartedJob}, scope=Scope.RUN
+)
+def measure_ladder(request: HttpRequest, registration_id: UUID) -> dict[str, Any]:
+    """Measure every rung between the influence estimate and the retrains of a complete test."""
+    registration = get_for(Registration, registration_id, request.user, Right.WRITE)
+    return {"job": request_ladder(registration=registration, by=request.user).pk}
+
+
+@router.read("/registrations/{registration_id}/ladder", response=LadderOut | None)
+def show_ladder(request: HttpRequest, registration_id: UUID) -> Ladder | None:
+    """Why the prediction missed: the effect on each rung, a seed each; null until measured."""
+    registration = get_for(Registration, registration_id, request.user)
+    return Ladder.objects.filter(registration=registration).first()
 
 
 @track_record_router.read("/projects/{project_id}/track-record", response=TrackRecordOut)
