@@ -1,25 +1,21 @@
-"""Reading examples of a dataset version: DuckDB over the canonical Parquet, with score columns
-joined on demand."""
+"""Reading examples of a dataset version: pages, selections and single rows from its memory-mapped
+index; whole-table queries through DuckDB over the canonical Parquet."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.models import DatasetVersion, Influence
+from curation.queries.example_index import ExampleIndex, open_index
 from curation.services.files import local_path
 
 CONTENT_COLUMNS = ("text", "prompt", "completion", "features", "image")
-FIXED_COLUMNS = ("example_id", "position", "split", "train_index", "probe_index", "label", "target")
-SORTS = {
-    "position": "position",
-    "text": "content",
-    "label": "label",
-    "influence": "score",
-    "magnitude": "abs(score)",
-}
+SORTS = ("position", "text", "label", "influence", "magnitude")
 
 
 @dataclass(frozen=True)
@@ -44,30 +40,35 @@ class ExampleTable:
 
     def __init__(self, version: DatasetVersion) -> None:
         assert version.examples_file is not None
-        self.path = str(local_path(version.examples_file))
-        self.connection = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
-        self.connection.execute(
-            f"CREATE VIEW examples AS SELECT * FROM "
-            f"read_parquet('{self.path.replace(chr(39), chr(39) * 2)}')"
-        )
-        self.columns = [row[0] for row in self.connection.execute("DESCRIBE examples").fetchall()]
-        self.attributes = [name for name in self.columns if name.startswith("attribute_")]
+        self.file = version.examples_file
 
     def __enter__(self) -> "ExampleTable":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.connection.close()
+        if "connection" in self.__dict__:
+            self.connection.close()
+
+    @cached_property
+    def index(self) -> ExampleIndex:
+        return open_index(self.file)
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB with the view `examples`, for exports that read every row."""
+        connection = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
+        path = str(local_path(self.file)).replace("'", "''")
+        connection.execute(f"CREATE VIEW examples AS SELECT * FROM read_parquet('{path}')")
+        return connection
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns of the canonical Parquet."""
+        return [row[0] for row in self.connection.execute("DESCRIBE examples").fetchall()]
 
     @property
-    def content_expression(self) -> str:
-        if "text" in self.columns:
-            return "text"
-        if "prompt" in self.columns:
-            return "prompt || ' → ' || completion"
-        if "features" in self.columns:
-            return "array_to_string(list_transform(features[1:8], x -> printf('%.3g', x)), ', ')"
-        return "'image'"
+    def attributes(self) -> list[str]:
+        return [name for name in self.index.columns if name.startswith("attribute_")]
 
     def page(
         self,
@@ -79,116 +80,77 @@ class ExampleTable:
         limit: int = 50,
         influence: Influence | None = None,
     ) -> ExamplePage:
-        """One page of matching examples; `influence` adds a `score` column for train rows.
+        """One page of matching examples; `influence` adds the `score` of train rows.
+
+        Ties keep the upload's order; rows without a score, label or target come last.
 
         Raises:
             KeyError: an unknown sort or attribute.
         """
-        where, parameters = self._where(filter)
-        source = "examples"
-        score = "NULL::FLOAT"
+        scores = None
         if influence is not None:
             scores = np.load(local_path(influence.scores_file), mmap_mode="r", allow_pickle=False)
-            self.connection.register(
-                "scores",
-                {
-                    "score_index": np.arange(len(scores), dtype=np.int32),
-                    "score": np.asarray(scores),
-                },
-            )
-            source = "examples LEFT JOIN scores ON train_index = score_index"
-            score = "score"
-        total = self._one(f"SELECT count(*) FROM examples WHERE {where}", parameters)
-        direction = "DESC" if descending else "ASC"
-        columns = ["example_id", "position", "split", "train_index", "probe_index"]
-        columns += [name for name in ("label", "target", *self.attributes) if name in self.columns]
-        sort_expression = SORTS[sort]
-        if sort == "label" and "label" not in self.columns:
-            sort_expression = "target"
-        rows = self._rows(
-            f"SELECT {', '.join(_quoted(name) for name in columns)}, {self.content_expression} "
-            f"AS content, "
-            f"{score} AS score FROM {source} WHERE {where} "
-            f"ORDER BY {sort_expression} {direction} NULLS LAST, position LIMIT {int(limit)} "
-            f"OFFSET {int(offset)}",
-            parameters,
+        keys = self._keys(sort, scores)
+        rows = self._matching(filter)
+        numbers = self.index.ordered(
+            rows, offset=offset, limit=limit, keys=keys, descending=descending
         )
-        return ExamplePage(rows=rows, total=int(total))
+        found = self.index.rows(numbers, [*self.index.columns, "content"])
+        for row in found:
+            index = row["train_index"]
+            row["score"] = (
+                float(scores[index]) if scores is not None and index is not None else None
+            )
+        return ExamplePage(found, len(self.index.table) if rows is None else len(rows))
+
+    def _keys(self, sort: str, scores: NDArray[np.float32] | None) -> NDArray[np.int64] | None:
+        if sort not in SORTS:
+            raise KeyError(sort)
+        if sort == "position" or (scores is None and sort in ("influence", "magnitude")):
+            return None
+        if sort in ("influence", "magnitude"):
+            assert scores is not None
+            return self.index.score_keys(scores, magnitude=sort == "magnitude")
+        name = "content_rank" if sort == "text" else "answer_rank"
+        return self.index.array(name).astype(np.int64)
+
+    def _matching(self, filter: ExampleFilter) -> NDArray[np.int64] | None:
+        equal = {"split": filter.split} if filter.split else {}
+        if filter.label and "label" in self.index.columns:
+            equal["label"] = filter.label
+        for name, value in filter.attributes.items():
+            if name not in self.attributes:
+                raise KeyError(name)
+            equal[name] = value
+        return self.index.matching(
+            search=filter.search, equal=equal, example_ids=filter.example_ids
+        )
 
     def select(self, filter: ExampleFilter, *, split: str) -> list[tuple[int, str]]:
         """(index within the split, example id) of every matching example, in upload order."""
-        index = {"train": "train_index", "probe": "probe_index"}[split]
-        where, parameters = self._where(filter)
-        return self.connection.execute(
-            f"SELECT {index}, example_id FROM examples WHERE split = '{split}' AND {where} "
-            f"ORDER BY position",
-            parameters,
-        ).fetchall()
+        if filter.split and filter.split != split:
+            return []
+        rows = self._matching(filter)
+        of_split = np.asarray(self.index.array(f"{split}_rows"))
+        places = np.arange(len(of_split))
+        if rows is not None:
+            places = np.flatnonzero(np.isin(of_split, rows, assume_unique=True))
+        ids = self.index.taken("example_id", of_split[places]).to_pylist()
+        return list(zip(places.tolist(), ids, strict=True))
 
     def by_train_index(self, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Content of the given train examples, by train index."""
-        return self._by_index("train_index", indices)
-
-    def by_probe_index(self, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
-        return self._by_index("probe_index", indices)
+        """Content, label and id of the given train examples, by train index."""
+        wanted = np.fromiter(indices, np.int64)
+        numbers = np.asarray(self.index.array("train_rows"))[wanted]
+        names = [n for n in ("example_id", "label", "target") if n in self.index.columns]
+        rows = self.index.rows(numbers, ["train_index", *names, "content"])
+        return {row["train_index"]: {"label": None, **row} for row in rows}
 
     def values(self, column: str, *, split: str = "", limit: int = 200) -> list[tuple[str, int]]:
-        """Distinct values of `label` or an attribute with their counts, most frequent first.
+        """The at most 200 most frequent values of `label` or an attribute, with their counts.
 
         Raises:
             KeyError: an unknown column.
         """
-        if column != "label" and column not in self.attributes:
-            raise KeyError(column)
-        where = f"split = '{split}'" if split in ("train", "probe") else "true"
-        return self.connection.execute(
-            f"SELECT {_quoted(column)}, count(*) FROM examples WHERE {where} AND "
-            f"{_quoted(column)} IS NOT NULL "
-            f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {int(limit)}"
-        ).fetchall()
-
-    def _by_index(self, column: str, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
-        wanted = [int(index) for index in indices]
-        label = "label" if "label" in self.columns else "NULL AS label"
-        rows = self._rows(
-            f"SELECT {column}, example_id, {label}, {self.content_expression} AS content FROM "
-            f"examples "
-            f"WHERE {column} IN (SELECT unnest(?::INTEGER[]))",
-            [wanted],
-        )
-        return {row[column]: row for row in rows}
-
-    def _where(self, filter: ExampleFilter) -> tuple[str, list[Any]]:
-        clauses = ["true"]
-        parameters: list[Any] = []
-        if filter.search:
-            clauses.append(f"contains(lower({self.content_expression}), lower(?))")
-            parameters.append(filter.search)
-        if filter.split:
-            clauses.append("split = ?")
-            parameters.append(filter.split)
-        if filter.label and "label" in self.columns:
-            clauses.append("label = ?")
-            parameters.append(filter.label)
-        if filter.example_ids:
-            clauses.append("example_id IN (SELECT unnest(?::VARCHAR[]))")
-            parameters.append(list(filter.example_ids))
-        for name, value in filter.attributes.items():
-            if name not in self.attributes:
-                raise KeyError(name)
-            clauses.append(f"{_quoted(name)} = ?")
-            parameters.append(value)
-        return " AND ".join(clauses), parameters
-
-    def _rows(self, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
-        cursor = self.connection.execute(query, parameters)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-    def _one(self, query: str, parameters: list[Any]) -> Any:
-        row = self.connection.execute(query, parameters).fetchone()
-        return row[0] if row else None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        found = self.index.facets[column][split if split in ("train", "probe") else "all"]
+        return [(value, number) for value, number in found[:limit]]
