@@ -139,6 +139,7 @@ def _ask(version: DatasetVersion, query: str, values: Sequence[Any]) -> list[Any
 def _train_ids(examples_file: StoredFile) -> TrainIds:
     """Kept in memory, since what-if predictions ask for it all the time and it never changes."""
     table = pq.read_table(local_path(examples_file), columns=["example_id", "train_index"])
-    table = table.filter(pc.is_valid(table.column("train_index"))).sort_by("train_index")
-    ids = table.column("example_id").to_pylist()
+    table = table.filter(pc.is_valid(table.column("train_index")))
+    order = np.argsort(table.column("train_index").to_numpy())
+    ids = table.column("example_id").take(order).to_pylist()
     return TrainIds(ids, {example_id: index for index, example_id in enumerate(ids)})
