@@ -17,13 +17,14 @@ from curation.models import (
     Calibration,
     Estimate,
     Influence,
+    Prediction,
     Proposal,
     StoredFile,
 )
 from curation.services.files import local_path
 from workers.evidence.bank import edit_shape
 from workers.evidence.calibration import Calibration as Calibrated
-from workers.evidence.calibration import split_by_kind
+from workers.evidence.calibration import EditPart, split_by_kind
 
 DEFAULT_METHOD = "replay"
 DEFAULT_LEVEL = 0.9
@@ -43,7 +44,8 @@ class PredictedEffect:
     high: float
     level: float
     calibrated: bool
-    uncalibrated: float
+    calibration: UUID
+    parts: list[EditPart]
     per_seed: list[float]
     seed_noise: float | None
     warnings: list[str]
@@ -51,6 +53,10 @@ class PredictedEffect:
     @property
     def is_improvement(self) -> bool:
         return (self.value > 0) == (self.behaviour.better == "higher")
+
+    @property
+    def uncalibrated(self) -> float:
+        return float(sum(part.prediction[0] for part in self.parts))
 
 
 def edits_of(proposal: Proposal) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -80,56 +86,101 @@ def predict_first_order(
         .select_related("behaviour", "scores_file", "per_seed_file")
         .order_by("behaviour__position", "behaviour__created_at")
     )
-    calibration = latest_calibration(baseline, method)
-    if not influences or calibration is None or not len(train_indices):
+    if not influences or not len(train_indices):
         return []
     count = baseline.dataset_version.train_count
     scores = np.stack([_rows(one.scores_file, train_indices) for one in influences], axis=1)
+    by_seed = [
+        _rows(one.per_seed_file, train_indices, axis=1) @ (weights - 1) for one in influences
+    ]
+    return calibrated_effects(
+        baseline=baseline,
+        influences=influences,
+        parts=split_by_kind(weights, scores, count),
+        per_seed=by_seed,
+        weights=weights,
+        level=level,
+        number_of_seeds=number_of_seeds,
+    )
+
+
+def calibrated_effects(
+    *,
+    baseline: Baseline,
+    influences: list[Influence],
+    parts: list[EditPart],
+    per_seed: list[NDArray[np.float64]],
+    weights: NDArray[np.float64],
+    level: float = DEFAULT_LEVEL,
+    number_of_seeds: int | None = None,
+    estimate: str = Estimate.FIRST_ORDER,
+) -> list[PredictedEffect]:
+    """Raw predictions, one column of `parts` for each influence, through the newest calibration.
+
+    Empty where the method and estimate have no calibration yet.
+    """
+    pk = latest_calibration(baseline, influences[0].method, estimate)
+    if pk is None:
+        return []
+    calibration = calibration_of(pk)
     value, low, high = calibration.predict_parts(
-        split_by_kind(weights, scores, count),
+        parts,
         calibration.columns_of([str(one.behaviour_id) for one in influences]),
         level,
         number_of_seeds=number_of_seeds,
         behaviour_scale=[one.diagnostics["random_edit_scale"] for one in influences],
     )
-    edit_warnings = calibration.warnings(edit_shape(weights, count))
-    effects = []
-    for k, influence in enumerate(influences):
-        by_seed = _rows(influence.per_seed_file, train_indices, axis=1) @ (weights - 1.0)
-        effects.append(
-            PredictedEffect(
-                behaviour=influence.behaviour,
-                method=method,
-                value=float(value[k]),
-                low=float(low[k]),
-                high=float(high[k]),
-                level=level,
-                calibrated=calibration.has_evidence,
-                uncalibrated=float((weights - 1.0) @ scores[:, k]),
-                per_seed=[float(x) for x in by_seed],
-                seed_noise=_seed_noise(influence.behaviour),
-                warnings=edit_warnings
-                + warnings_for(baseline, influence.behaviour, weights, by_seed),
-            )
+    shape = edit_shape(weights, baseline.dataset_version.train_count)
+    edit_warnings = calibration.warnings(shape)
+    return [
+        PredictedEffect(
+            behaviour=influence.behaviour,
+            method=influence.method,
+            value=float(value[k]),
+            low=float(low[k]),
+            high=float(high[k]),
+            level=level,
+            calibrated=calibration.has_evidence,
+            calibration=pk,
+            parts=[EditPart(part.kind, part.size, part.prediction[k : k + 1]) for part in parts],
+            per_seed=[float(x) for x in per_seed[k]],
+            seed_noise=_seed_noise(influence.behaviour),
+            warnings=edit_warnings
+            + warnings_for(baseline, influence.behaviour, weights, per_seed[k]),
         )
-    return effects
+        for k, influence in enumerate(influences)
+    ]
+
+
+def interval_for_test(prediction: Prediction, number_of_seeds: int) -> tuple[float, float]:
+    """A saved prediction's interval for the mean of so many retrains, by its own calibration."""
+    details = prediction.details
+    calibration = calibration_of(UUID(details["calibration"]))
+    _, low, high = calibration.predict_parts(
+        [EditPart.from_json(part) for part in details["parts"]],
+        calibration.columns_of([str(prediction.behaviour_id)]),
+        prediction.level,
+        number_of_seeds=number_of_seeds,
+        behaviour_scale=[details["behaviour_scale"]],
+    )
+    return float(low[0]), float(high[0])
 
 
 def latest_calibration(
     baseline: Baseline, method: str, estimate: str = Estimate.FIRST_ORDER
-) -> Calibrated | None:
+) -> UUID | None:
     """The newest calibration of a method on a baseline; None before influence was computed."""
-    row = (
+    return (
         Calibration.objects.filter(baseline=baseline, method=method, estimate=estimate)
         .order_by("-created_at")
         .values_list("pk", flat=True)
         .first()
     )
-    return _calibration(row) if row else None
 
 
 @lru_cache(maxsize=64)
-def _calibration(pk: UUID) -> Calibrated:
+def calibration_of(pk: UUID) -> Calibrated:
+    """The saved calibration; rows never change, so a process keeps those it has read."""
     return Calibrated.from_json(Calibration.objects.get(pk=pk).parameters)
 
 

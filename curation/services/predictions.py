@@ -6,14 +6,15 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from curation.models import Estimate, Prediction, Proposal
+from curation.models import Estimate, Influence, JobKind, Prediction, Proposal
 from curation.queries.predictions import (
     DEFAULT_LEVEL,
     DEFAULT_METHOD,
+    PredictedEffect,
     edits_of,
     predict_first_order,
 )
-from curation.services import audit
+from curation.services import audit, jobs
 
 
 @transaction.atomic
@@ -50,12 +51,29 @@ def predict(
         target=proposal,
         behaviours=len(effects),
     )
+    saved = save_effects(proposal=proposal, effects=effects, estimate=Estimate.FIRST_ORDER)
+    if proposal.baseline.summary.get("edit_aware", {}).get("usable") and method == DEFAULT_METHOD:
+        jobs.enqueue(
+            project=proposal.project, kind=JobKind.PREDICT, target_id=proposal.pk, created_by=by
+        )
+    return saved
+
+
+def save_effects(
+    *, proposal: Proposal, effects: list[PredictedEffect], estimate: str
+) -> list[Prediction]:
+    """Save predicted effects for the proposal's current revision; the newest replaces the older."""
+    scales = dict(
+        Influence.objects.filter(baseline=proposal.baseline, method=effects[0].method).values_list(
+            "behaviour_id", "diagnostics__random_edit_scale"
+        )
+    )
     return [
         Prediction.objects.update_or_create(
             proposal=proposal,
             behaviour=effect.behaviour,
             method=effect.method,
-            estimate=Estimate.FIRST_ORDER,
+            estimate=estimate,
             revision=proposal.revision,
             defaults={
                 "value": effect.value,
@@ -65,6 +83,9 @@ def predict(
                 "calibrated": effect.calibrated,
                 "details": {
                     "uncalibrated": effect.uncalibrated,
+                    "calibration": str(effect.calibration),
+                    "parts": [part.to_json() for part in effect.parts],
+                    "behaviour_scale": scales[effect.behaviour.pk],
                     "per_seed": effect.per_seed,
                     "seed_noise": effect.seed_noise,
                 },

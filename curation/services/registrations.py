@@ -24,7 +24,7 @@ from curation.models import (
     Registration,
     RegistrationState,
 )
-from curation.queries.predictions import edits_of, predict_first_order
+from curation.queries.predictions import interval_for_test
 from curation.services import audit, jobs, proposals
 from curation.services.training_setup import take_seeds
 from workers.evidence.canonical import canonical_json, canonical_sha256
@@ -166,7 +166,6 @@ def _plan(
     scores = dict(
         Influence.objects.filter(baseline=baseline).values_list("behaviour_id", "scores_file_id")
     )
-    intervals = intervals_for_test(proposal, len(seeds))
     return {
         "question": "mean effect of the edits over retrains from scratch with fresh seeds",
         "proposal": str(proposal.pk),
@@ -184,7 +183,7 @@ def _plan(
         "predictions": [
             _planned_prediction(
                 prediction,
-                intervals[prediction.behaviour_id],
+                interval_for_test(prediction, len(seeds)),
                 scores.get(prediction.behaviour_id, ""),
             )
             for prediction in predictions
@@ -211,22 +210,6 @@ def _planned_prediction(
         "calibrated": prediction.calibrated,
         "scores_sha256": scores_sha256,
     }
-
-
-def intervals_for_test(proposal: Proposal, number_of_seeds: int) -> dict[UUID, tuple[float, float]]:
-    """Each behaviour's predicted interval for the mean of as many retrains as the test has."""
-    train_indices, weights = edits_of(proposal)
-    intervals = {}
-    for method in set(proposal.predictions.values_list("method", flat=True)):
-        for effect in predict_first_order(
-            baseline=proposal.baseline,
-            train_indices=train_indices,
-            weights=weights,
-            method=method,
-            number_of_seeds=number_of_seeds,
-        ):
-            intervals[effect.behaviour.pk] = (effect.low, effect.high)
-    return intervals
 
 
 @transaction.atomic

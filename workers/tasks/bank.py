@@ -14,6 +14,7 @@ from curation.services.files import local_path
 from curation.services.training_setup import take_seeds
 from workers.evidence.bank import plan_bank
 from workers.tasks.calibrations import fit_calibrations
+from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline, store_parameters
 from workers.tasks.measuring import active_behaviours, measure_parameters
@@ -40,6 +41,7 @@ class ExtendBank(Handler):
             retrain(baseline, loaded, behaviours, chunk, report, before, total)
         report.stage("Calibrating predictions")
         fit_calibrations(baseline)
+        calibrate_edit_aware(baseline)
 
     def failed(self, message: str) -> None:
         """A bank that was not extended is as it was."""

@@ -1,6 +1,7 @@
 """From the bank's rows to calibrations: one for each method with scores on a baseline."""
 
 import math
+from collections.abc import Callable
 from uuid import UUID
 
 import numpy as np
@@ -21,6 +22,7 @@ from workers.evidence.conformal import calibrate
 from workers.evidence.intervals import retrain_noise_from_baseline
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 def fit_calibrations(baseline: Baseline) -> list[Calibration]:
@@ -29,50 +31,67 @@ def fit_calibrations(baseline: Baseline) -> list[Calibration]:
     return [fit_calibration(baseline, method) for method in sorted(set(methods))]
 
 
-def fit_calibration(baseline: Baseline, method: str) -> Calibration:
-    """Fit and save one method's calibration; an empty bank gives the prior, which is wide."""
-    influences = list(
-        Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
-        .select_related("behaviour", "scores_file")
-        .order_by("behaviour__position", "behaviour__created_at")
-    )
-    behaviours = [influence.behaviour for influence in influences]
+def fit_calibration(
+    baseline: Baseline,
+    method: str,
+    estimate: str = Estimate.FIRST_ORDER,
+    predict: Callable[[Indices, Array], Array] | None = None,
+) -> Calibration:
+    """Fit and save one method's calibration; an empty bank gives the prior, which is wide.
+
+    `predict` gives the raw predictions (K,) of an edit; None sums the first-order scores.
+    """
+    influences = method_influences(baseline, method)
     scores = np.stack(
         [np.load(local_path(one.scores_file), allow_pickle=False) for one in influences], axis=1
     ).astype(np.float64)
-    evidence = _evidence(baseline, behaviours, scores)
-    fitted = calibrate(evidence)
+
+    def first_order(indices: Indices, weights: Array) -> Array:
+        return np.asarray((weights - 1.0) @ scores[indices])
+
+    behaviours = [influence.behaviour for influence in influences]
+    fitted = calibrate(_evidence(baseline, behaviours, scores, predict or first_order))
     return Calibration.objects.create(
         baseline=baseline,
         method=method,
-        estimate=Estimate.FIRST_ORDER,
+        estimate=estimate,
         parameters=fitted.to_json(),
         number_of_edits=fitted.number_of_edits,
     )
 
 
-def _evidence(baseline: Baseline, behaviours: list[Behaviour], scores: Array) -> BankEvidence:
+def method_influences(baseline: Baseline, method: str) -> list[Influence]:
+    """The scores of a method for the baseline's behaviours, in the behaviours' order."""
+    return list(
+        Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
+        .select_related("behaviour", "scores_file", "per_seed_file")
+        .order_by("behaviour__position", "behaviour__created_at")
+    )
+
+
+def _evidence(
+    baseline: Baseline,
+    behaviours: list[Behaviour],
+    scores: Array,
+    predict: Callable[[Indices, Array], Array],
+) -> BankEvidence:
     names = [str(behaviour.pk) for behaviour in behaviours]
     better = np.array([1.0 if behaviour.better == "higher" else -1.0 for behaviour in behaviours])
     scales = random_edit_scale(scores)
     edits = list(baseline.bank_edits.select_related("edits_file"))
-    retrains = bank_effects(baseline, edits, names)
-    kept = [k for k in range(len(edits)) if np.isfinite(retrains.actual[k]).all()] if edits else []
-    if not kept:
+    if not edits:
         return empty_bank(names, scales, better, _baseline_noise(behaviours))
-    count = len(scores)
     loaded = [load_edit(edit) for edit in edits]
-    shapes = [edit_shape(weights, count) for _, weights in loaded]
-    evidence = BankEvidence(
+    shapes = [edit_shape(weights, len(scores)) for _, weights in loaded]
+    return BankEvidence(
         behaviours=tuple(names),
         behaviour_scales=scales,
         kinds=tuple(shape.kind for shape in shapes),
         sizes=np.array([shape.size for shape in shapes]),
-        predicted=np.stack([(weights - 1.0) @ scores[indices] for indices, weights in loaded]),
-        retrains=retrains,
+        predicted=np.stack([predict(indices, weights) for indices, weights in loaded]),
+        retrains=bank_effects(baseline, edits, names),
         better=better,
     )
-    return evidence.subset(kept)
 
 
 def bank_effects(baseline: Baseline, edits: list[BankEdit], names: list[str]) -> RetrainEvidence:

@@ -3,16 +3,16 @@
 import numpy as np
 
 from curation.models import Baseline, Behaviour, Influence
+from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import random_edit_scale
 from workers.influence.interface import InfluenceScores
 from workers.influence.registry import build_method
 from workers.tasks.calibrations import fit_calibration
+from workers.tasks.edit_aware import calibrate_edit_aware, recorded_runs
 from workers.tasks.handler import Handler
-from workers.tasks.loading import LoadedBaseline, load_baseline, measured_behaviours, store_array
+from workers.tasks.loading import load_baseline, measured_behaviours, store_array
 from workers.tasks.measuring import measure_baseline
 from workers.tasks.report import JobReport
-from workers.training.trainer import TrainingRun, train
-from workers.training.trajectory import Trajectory
 
 
 class Attribute(Handler):
@@ -32,30 +32,17 @@ class Attribute(Handler):
         report.stage(
             "Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds)
         )
-        runs = self._recorded_runs(baseline, loaded, report)
+        runs = recorded_runs(baseline, loaded, report)
         report.stage(f"Computing influence by {method.title.lower()}")
         scores = method.scores(runs, measured, progress=report)
         self._save(baseline, name, behaviours, scores)
         fit_calibration(baseline, name)
+        if name == DEFAULT_METHOD:
+            report.stage("Linearising the trained networks")
+            calibrate_edit_aware(baseline)
 
     def failed(self, message: str) -> None:
         """Scores that were not computed leave nothing behind."""
-
-    def _recorded_runs(
-        self, baseline: Baseline, loaded: LoadedBaseline, report: JobReport
-    ) -> list[TrainingRun]:
-        """Training is deterministic: the runs are recorded anew instead of keeping every state on
-        disk."""
-        steps = loaded.problem.number_of_steps
-        runs: list[TrainingRun] = []
-        for seed in baseline.seeds:
-            before = len(runs) * steps
-
-            def progress(done: int, total: int, before: int = before) -> None:
-                report(before + done, total * len(baseline.seeds))
-
-            runs.append(train(loaded.problem, seed, trajectory=Trajectory(), progress=progress))
-        return runs
 
     def _save(
         self, baseline: Baseline, name: str, behaviours: list[Behaviour], scores: InfluenceScores

@@ -11,6 +11,7 @@ from curation.models import Arm, Baseline, Behaviour, Registration, Registration
 from curation.queries.predictions import edits_of
 from curation.services import bank, verdicts
 from workers.tasks.calibrations import fit_calibrations
+from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline
 from workers.tasks.measuring import measure_parameters, planned_behaviours
@@ -42,6 +43,7 @@ class RetrainArms(Handler):
             self._train(registration, loaded, behaviours, edits, chunk, report, before, total)
         if verdicts.conclude(registration=registration) and bank.absorb(registration=registration):
             fit_calibrations(baseline)
+            calibrate_edit_aware(baseline)
 
     def failed(self, message: str) -> None:
         """Finished retrains stay; the missing ones can be run again by a new job."""

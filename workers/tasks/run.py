@@ -32,9 +32,11 @@ HANDLERS = {
     JobKind.CHECK_MODEL: "workers.tasks.models.CheckModel",
     JobKind.TRAIN_BASELINE: "workers.tasks.baselines.TrainBaseline",
     JobKind.ATTRIBUTE: "workers.tasks.influence.Attribute",
+    JobKind.PREDICT: "workers.tasks.edit_aware.PredictProposal",
     JobKind.EXTEND_BANK: "workers.tasks.bank.ExtendBank",
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
     JobKind.LADDER: "workers.tasks.ladder.MeasureLadder",
+    JobKind.SUGGEST: "workers.tasks.suggestions.Suggest",
 }
 
 

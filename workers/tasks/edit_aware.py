@@ -1,0 +1,138 @@
+"""Edit-aware predictions: prepared once a baseline and kept by the worker, calibrated on the bank,
+and saved beside the first-order prediction of a proposal."""
+
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.models import Baseline, Estimate, Influence, Proposal
+from curation.queries.predictions import DEFAULT_METHOD, calibrated_effects, edits_of
+from curation.services.files import local_path
+from curation.services.predictions import save_effects
+from workers.evidence.bank import edit_shape
+from workers.evidence.calibration import EditPart
+from workers.influence.edit_aware import EditAware, NotEditAware, prepare
+from workers.influence.ensembles import robust_mean
+from workers.influence.interface import InfluenceScores, Progress
+from workers.tasks.calibrations import fit_calibration, method_influences
+from workers.tasks.handler import Handler
+from workers.tasks.loading import LoadedBaseline, load_baseline, measured_behaviours
+from workers.tasks.report import JobReport
+from workers.training.trainer import TrainingRun, train
+from workers.training.trajectory import Trajectory
+
+SMALLEST_AGREEMENT = 0.7
+"""Below this correlation of its own scores with replay's, the linearised network is no guide."""
+
+
+class PredictProposal(Handler):
+    """Adds the edit-aware prediction to a proposal, if its edits have not changed meanwhile."""
+
+    def run(self, report: JobReport) -> None:
+        proposal = Proposal.objects.select_related("baseline__dataset_version").get(
+            pk=self.job.target_id
+        )
+        report.stage("Solving the linearised retrain")
+        indices, weights = edits_of(proposal)
+        influences = method_influences(proposal.baseline, DEFAULT_METHOD)
+        if not len(indices) or not influences:
+            return
+        estimator = prepared(proposal.baseline_id, tuple(one.pk for one in influences))
+        by_seed = estimator.predict(indices, weights)
+        shape = edit_shape(weights, proposal.baseline.dataset_version.train_count)
+        effects = calibrated_effects(
+            baseline=proposal.baseline,
+            influences=influences,
+            parts=[EditPart(shape.kind, shape.size, _over_seeds(by_seed))],
+            per_seed=list(by_seed.T),
+            weights=weights,
+            estimate=Estimate.EDIT_AWARE,
+        )
+        current = Proposal.objects.get(pk=proposal.pk)
+        if effects and current.revision == proposal.revision:
+            save_effects(proposal=current, effects=effects, estimate=Estimate.EDIT_AWARE)
+
+    def failed(self, message: str) -> None:
+        """The first-order prediction stays."""
+
+
+def calibrate_edit_aware(baseline: Baseline) -> None:
+    """Decide whether the linearised network resembles the baseline, note it in the baseline's
+    summary with the reason, and if so calibrate its predictions on the bank.
+    """
+    influences = method_influences(baseline, DEFAULT_METHOD)
+    if not influences:
+        return
+    try:
+        estimator = prepared(baseline.pk, tuple(one.pk for one in influences))
+        agreement = float(np.median(estimator.agreement))
+        usable = agreement >= SMALLEST_AGREEMENT
+        found: dict[str, Any] = {"usable": usable, "agreement": agreement}
+        if not usable:
+            found["reason"] = (
+                f"The linearised network's scores agree with replay's at {agreement:.2f} only "
+                f"(at least {SMALLEST_AGREEMENT} is needed): predictions stay first-order."
+            )
+    except NotEditAware as error:
+        found = {"usable": False, "reason": str(error)}
+    baseline.refresh_from_db(fields=["summary"])
+    baseline.summary["edit_aware"] = found
+    baseline.save(update_fields=["summary"])
+    if found["usable"]:
+        fit_calibration(
+            baseline,
+            DEFAULT_METHOD,
+            Estimate.EDIT_AWARE,
+            lambda indices, weights: _over_seeds(estimator.predict(indices, weights)),
+        )
+
+
+def _over_seeds(by_seed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K,) from (S, K)."""
+    return robust_mean(by_seed[:, None, :])[0]
+
+
+@lru_cache(maxsize=1)
+def prepared(baseline_id: UUID, influences: tuple[UUID, ...]) -> EditAware:
+    """The estimator for these score columns; both arguments name immutable things.
+
+    Raises NotEditAware where the baseline's problem does not fit.
+    """
+    baseline = Baseline.objects.get(pk=baseline_id)
+    loaded = load_baseline(baseline_id)
+    found = Influence.objects.select_related("behaviour__baseline__model", "per_seed_file").in_bulk(
+        influences
+    )
+    columns = [found[pk] for pk in influences]
+    seeds = [seed for seed in columns[0].seeds if all(seed in one.seeds for one in columns)]
+    scores = np.stack([_rows(one, seeds) for one in columns], axis=2)
+    measured = measured_behaviours(loaded, [one.behaviour for one in columns])
+    runs = recorded_runs(baseline, loaded)
+    return prepare(runs, measured, InfluenceScores(per_seed=scores, seeds=tuple(seeds)))
+
+
+def _rows(influence: Influence, seeds: list[int]) -> NDArray[np.float32]:
+    """(S, N) of the wanted seeds."""
+    per_seed = np.load(local_path(influence.per_seed_file), mmap_mode="r", allow_pickle=False)
+    return np.asarray(per_seed[[influence.seeds.index(seed) for seed in seeds]])
+
+
+def recorded_runs(
+    baseline: Baseline, loaded: LoadedBaseline, progress: Progress | None = None
+) -> list[TrainingRun]:
+    """The baseline's runs with their trajectories, recorded anew: training is deterministic, so
+    nothing but the final parameters is kept on disk."""
+    steps = loaded.problem.number_of_steps
+    runs: list[TrainingRun] = []
+    for seed in baseline.seeds:
+        before = len(runs) * steps
+
+        def shifted(done: int, total: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total * len(baseline.seeds))
+
+        runs.append(train(loaded.problem, seed, trajectory=Trajectory(), progress=shifted))
+    return runs
