@@ -107,7 +107,7 @@ def _rungs_of_run(
     decay = penalty(run.problem)
     estimator = Curvature(damping=used) if method is None else method
     scores = np.asarray(estimator.scores([run], behaviours).per_seed[0], np.float64)
-    exact = _in_float64(run)
+    exact = float64_copy(run)
     doubled = weights.double()
     unedited = torch.ones_like(doubled)
     gradients = exact.behaviour_gradients(behaviours)
@@ -140,6 +140,12 @@ def _rungs_of_run(
     return rungs, notes, used
 
 
+def float64_copy(run: TrainingRun) -> Linearised:
+    """The end of `run` in double precision, where tiny effects keep their digits."""
+    problem = replace(run.problem, recipe=replace(run.problem.recipe, precision="float64"))
+    return Linearised(problem, run.seed, run.parameters.double())
+
+
 def exact_step(at: Linearised, weights: Tensor, strength: float) -> Tensor:
     """(P,) δ of the exact solve, the response to `weights` (N,) of the problem linearised at θˢ;
     `strength` is λ + ρ."""
@@ -170,11 +176,6 @@ def _fresh_effects(
     values = _Values(Linearised(problem, seeds[0], finals[0]), behaviours)
     rows = np.stack([values(final) for final in finals])
     return np.asarray(rows[: len(seeds)] - rows[len(seeds) :], np.float64)
-
-
-def _in_float64(run: TrainingRun) -> Linearised:
-    problem = replace(run.problem, recipe=replace(run.problem.recipe, precision="float64"))
-    return Linearised(problem, run.seed, run.parameters.double())
 
 
 def _warm_start(run: TrainingRun) -> TrainingState:

@@ -1,0 +1,92 @@
+"""Suggested edits and likely label errors, from request to proposal."""
+
+import numpy as np
+import pytest
+from django.core.exceptions import ValidationError
+
+from curation.models import Baseline, JobState, LabelCheck, ProposalState, Suggestion
+from curation.queries.predictions import predict_first_order
+from curation.services import suggestions
+from tests.running import run_jobs
+from workers.tasks.suggestions import duplicate_groups
+
+
+@pytest.fixture
+def behaviour(small_sample):
+    return Baseline.objects.get(project=small_sample).behaviours.get(name__startswith="Negative")
+
+
+def test_a_suggestion_helps_its_behaviour_keeps_its_guards_and_becomes_a_proposal(behaviour, owner):
+    baseline = behaviour.baseline
+    guard = baseline.behaviours.get(name__startswith="Positive")
+    suggestion = suggestions.request_suggestion(
+        behaviour=behaviour, number_of_edits=12, guards={guard.pk: 0.0}, by=owner
+    )
+    (job,) = run_jobs(baseline.project)
+    assert job.state == JobState.SUCCEEDED, job.error
+    suggestion.refresh_from_db()
+    result = suggestion.result
+    assert 1 <= len(result["train_indices"]) <= 12
+    better = 1 if behaviour.better == "higher" else -1
+    assert result["corrected_change"] * better > 0
+    assert abs(result["corrected_change"]) <= abs(result["predicted_change"]) * 1.001
+    (report,) = result["guards"]
+    assert report["behaviour"] == str(guard.pk)
+    harm = -report["predicted_change"] * (1 if guard.better == "higher" else -1)
+    assert harm <= 1e-9
+
+    proposal = suggestions.propose(
+        suggestion=suggestion, name="As suggested", hypothesis="It helps.", by=owner
+    )
+    assert proposal.state == ProposalState.DRAFT
+    indices = sorted(result["train_indices"])
+    assert list(proposal.edits.order_by("train_index").values_list("train_index", flat=True)) == (
+        indices
+    )
+    effects = predict_first_order(
+        baseline=baseline, train_indices=np.array(indices), weights=np.zeros(len(indices))
+    )
+    own = next(effect for effect in effects if effect.behaviour == behaviour)
+    assert own.uncalibrated == pytest.approx(result["predicted_change"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"number_of_edits": 0}, "edits"),
+        ({"number_of_edits": 10**6}, "edits"),
+        ({"new_weight": 1.0}, "weight"),
+        ({"new_weight": float("nan")}, "weight"),
+        ({"guards": "own"}, "Guards"),
+        ({"method": "unheard of"}, "Compute influence"),
+    ],
+)
+def test_a_request_out_of_bounds_is_refused_and_leaves_nothing(behaviour, owner, change, message):
+    if change.get("guards"):
+        change = {"guards": {behaviour.pk: 0.1}}
+    with pytest.raises(ValidationError, match=message):
+        suggestions.request_suggestion(
+            **{"behaviour": behaviour, "number_of_edits": 5, "by": owner, **change}
+        )
+    assert not Suggestion.objects.exists()
+
+
+def test_likely_label_errors_are_listed_once_with_reasons(behaviour, owner):
+    baseline = behaviour.baseline
+    suggestions.request_label_check(baseline=baseline, by=owner)
+    with pytest.raises(ValidationError, match="being checked"):
+        suggestions.request_label_check(baseline=baseline, by=owner)
+    (job,) = run_jobs(baseline.project)
+    assert job.state == JobState.SUCCEEDED, job.error
+    worst = LabelCheck.objects.get(baseline=baseline).worst
+    scores = [one["score"] for one in worst]
+    assert scores == sorted(scores, reverse=True)
+    assert worst[0]["reasons"]
+    assert {one["likely_label"] for one in worst} <= set(baseline.dataset_version.classes)
+    assert len({one["train_index"] for one in worst}) == len(worst)
+
+
+def test_examples_without_a_near_duplicate_stand_alone(behaviour):
+    groups = duplicate_groups(behaviour.baseline)
+    assert len(groups) == behaviour.baseline.dataset_version.train_count
+    assert len(np.unique(groups)) > 0.9 * len(groups)
