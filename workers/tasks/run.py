@@ -37,7 +37,6 @@ HANDLERS = {
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
     JobKind.LADDER: "workers.tasks.ladder.MeasureLadder",
     JobKind.SUGGEST: "workers.tasks.suggestions.Suggest",
-    JobKind.SUGGEST: "workers.tasks.suggestions.Suggest",
 }
 
 
