@@ -14,7 +14,6 @@ from curation.models import (
     Arm,
     Behaviour,
     Deviation,
-    Estimate,
     Influence,
     Job,
     JobKind,
@@ -24,6 +23,7 @@ from curation.models import (
     Registration,
     RegistrationState,
 )
+from curation.queries.method_choices import choices_of, preferred
 from curation.queries.predictions import interval_for_test
 from curation.services import audit, jobs, proposals
 from curation.services.training_setup import take_seeds
@@ -150,13 +150,15 @@ def register(
 
 
 def current_predictions(proposal: Proposal) -> list[Prediction]:
-    """The proposal's predictions at its current revision; an edit-aware one takes precedence."""
-    found: dict[UUID, Prediction] = {}
+    """The proposal's predictions at its current revision, for each behaviour by the method that
+    held-out evidence chose."""
+    found: dict[UUID, list[Prediction]] = {}
     rows = proposal.predictions.filter(revision=proposal.revision).select_related("behaviour")
     for prediction in rows:
-        if prediction.behaviour_id not in found or prediction.estimate == Estimate.EDIT_AWARE:
-            found[prediction.behaviour_id] = prediction
-    return sorted(found.values(), key=lambda p: (p.behaviour.position, p.behaviour.created_at))
+        found.setdefault(prediction.behaviour_id, []).append(prediction)
+    choices = choices_of(proposal.baseline)
+    chosen = [preferred(several, choices.get(key)) for key, several in found.items()]
+    return sorted(chosen, key=lambda p: (p.behaviour.position, p.behaviour.created_at))
 
 
 def _plan(

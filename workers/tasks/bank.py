@@ -18,6 +18,7 @@ from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline, store_parameters
 from workers.tasks.measuring import active_behaviours, measure_parameters
+from workers.tasks.method_choice import choose_methods_of
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
 
@@ -42,6 +43,7 @@ class ExtendBank(Handler):
         report.stage("Calibrating predictions")
         fit_calibrations(baseline)
         calibrate_edit_aware(baseline)
+        choose_methods_of(baseline)
 
     def failed(self, message: str) -> None:
         """A bank that was not extended is as it was."""

@@ -41,6 +41,20 @@ def fit_calibration(
 
     `predict` gives the raw predictions (K,) of an edit; None sums the first-order scores.
     """
+    fitted = calibrate(method_evidence(baseline, method, predict))
+    return Calibration.objects.create(
+        baseline=baseline,
+        method=method,
+        estimate=estimate,
+        parameters=fitted.to_json(),
+        number_of_edits=fitted.number_of_edits,
+    )
+
+
+def method_evidence(
+    baseline: Baseline, method: str, predict: Callable[[Indices, Array], Array] | None = None
+) -> BankEvidence:
+    """A method's predictions of the bank's edits beside what retraining did; `predict` as above."""
     influences = method_influences(baseline, method)
     scores = np.stack(
         [np.load(local_path(one.scores_file), allow_pickle=False) for one in influences], axis=1
@@ -50,14 +64,7 @@ def fit_calibration(
         return np.asarray((weights - 1.0) @ scores[indices])
 
     behaviours = [influence.behaviour for influence in influences]
-    fitted = calibrate(_evidence(baseline, behaviours, scores, predict or first_order))
-    return Calibration.objects.create(
-        baseline=baseline,
-        method=method,
-        estimate=estimate,
-        parameters=fitted.to_json(),
-        number_of_edits=fitted.number_of_edits,
-    )
+    return _evidence(baseline, behaviours, scores, predict or first_order)
 
 
 def method_influences(baseline: Baseline, method: str) -> list[Influence]:

@@ -1,6 +1,7 @@
 """Edit-aware predictions: prepared once a baseline and kept by the worker, calibrated on the bank,
 and saved beside the first-order prediction of a proposal."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -83,16 +84,24 @@ def calibrate_edit_aware(baseline: Baseline) -> None:
     baseline.save(update_fields=["summary"])
     if found["usable"]:
         fit_calibration(
-            baseline,
-            DEFAULT_METHOD,
-            Estimate.EDIT_AWARE,
-            lambda indices, weights: _over_seeds(estimator.predict(indices, weights)),
+            baseline, DEFAULT_METHOD, Estimate.EDIT_AWARE, edit_aware_prediction(influences)
         )
+
+
+def edit_aware_prediction(
+    influences: list[Influence],
+) -> Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]:
+    """From an edit's indices and weights to its raw predictions (K,).
+
+    Raises NotEditAware where the baseline's problem does not fit.
+    """
+    estimator = prepared(influences[0].baseline_id, tuple(one.pk for one in influences))
+    return lambda indices, weights: _over_seeds(estimator.predict(indices, weights))
 
 
 def _over_seeds(by_seed: NDArray[np.float64]) -> NDArray[np.float64]:
     """(K,) from (S, K)."""
-    return robust_mean(by_seed[:, None, :])[0]
+    return np.asarray(robust_mean(by_seed[:, None, :])[0], np.float64)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from workers.tasks.edit_aware import calibrate_edit_aware, recorded_runs
 from workers.tasks.handler import Handler
 from workers.tasks.loading import load_baseline, measured_behaviours, store_array
 from workers.tasks.measuring import measure_baseline
+from workers.tasks.method_choice import choose_methods_of
 from workers.tasks.report import JobReport
 
 
@@ -40,6 +41,7 @@ class Attribute(Handler):
         if name == DEFAULT_METHOD:
             report.stage("Linearising the trained networks")
             calibrate_edit_aware(baseline)
+        choose_methods_of(baseline)
 
     def failed(self, message: str) -> None:
         """Scores that were not computed leave nothing behind."""

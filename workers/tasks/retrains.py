@@ -15,6 +15,7 @@ from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline
 from workers.tasks.measuring import measure_parameters, planned_behaviours
+from workers.tasks.method_choice import choose_methods_of
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
 
@@ -44,6 +45,7 @@ class RetrainArms(Handler):
         if verdicts.conclude(registration=registration) and bank.absorb(registration=registration):
             fit_calibrations(baseline)
             calibrate_edit_aware(baseline)
+            choose_methods_of(baseline)
 
     def failed(self, message: str) -> None:
         """Finished retrains stay; the missing ones can be run again by a new job."""

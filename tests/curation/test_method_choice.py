@@ -1,0 +1,64 @@
+"""The method of each behaviour: chosen by held-out evidence, saved with its reason, used."""
+
+import pytest
+
+from curation.models import Baseline, Estimate, MethodChoices, Prediction
+from curation.queries.method_choices import candidate_name, choices_of, preferred
+from curation.services import behaviours, registrations
+from tests.running import run_jobs
+from workers.evidence.selection import MethodChoice
+
+
+@pytest.fixture
+def baseline(small_sample):
+    return Baseline.objects.get(project=small_sample)
+
+
+def test_every_behaviour_has_a_choice_with_its_reason(baseline):
+    choices = choices_of(baseline)
+    assert set(choices) == set(baseline.behaviours.values_list("pk", flat=True))
+    for choice in choices.values():
+        assert "replay" in choice.errors
+        assert choice.number_of_edits == baseline.bank_edits.count()
+        assert f"On {choice.number_of_edits} held-out edits" in choice.reason
+
+
+def test_a_second_method_is_compared_once_it_has_scores(baseline, owner):
+    behaviours.attribute(baseline=baseline, method="curvature", by=owner)
+    run_jobs(baseline.project)
+    newest = MethodChoices.objects.filter(baseline=baseline).latest()
+    assert newest.methods[0] == "replay"
+    assert "curvature" in newest.methods
+
+
+def choice_of(**weights: float) -> MethodChoice:
+    return MethodChoice(
+        behaviour="b", method=max(weights, key=weights.__getitem__), weights=weights, errors={},
+        advantages={}, advantage_errors={}, number_of_edits=9, reason="",
+    )  # fmt: skip
+
+
+def test_the_chosen_method_predicts_and_edit_aware_goes_first_without_a_choice():
+    plain = Prediction(method="replay", estimate=Estimate.FIRST_ORDER)
+    aware = Prediction(method="replay", estimate=Estimate.EDIT_AWARE)
+    other = Prediction(method="curvature", estimate=Estimate.FIRST_ORDER)
+    several = [plain, aware, other]
+    assert preferred(several, None) is aware
+    assert preferred(several, choice_of(replay=1.0)) is plain
+    assert preferred(several, choice_of(replay=0.2, curvature=0.7)) is other
+    edit_aware = candidate_name("replay", Estimate.EDIT_AWARE)
+    assert preferred(several, choice_of(**{edit_aware: 1.0})) is aware
+    assert preferred([plain], choice_of(curvature=1.0)) is plain
+
+
+def test_a_test_registers_the_predictions_of_the_chosen_methods(baseline):
+    proposal = baseline.proposals.order_by("created_at").first()
+    choices = choices_of(baseline)
+    for prediction in registrations.current_predictions(proposal):
+        weights = choices[prediction.behaviour_id].weights
+        rivals = proposal.predictions.filter(
+            revision=proposal.revision, behaviour=prediction.behaviour
+        )
+        best = max(weights.get(candidate_name(one.method, one.estimate), 0.0) for one in rivals)
+        own = weights.get(candidate_name(prediction.method, prediction.estimate), 0.0)
+        assert own == best

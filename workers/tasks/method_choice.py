@@ -1,0 +1,74 @@
+"""From the bank's held-out evidence to the method of each behaviour, saved with its reasons."""
+
+import numpy as np
+
+from curation.models import Baseline, Estimate, Influence, MethodChoices
+from curation.queries.method_choices import candidate_name
+from curation.queries.predictions import DEFAULT_METHOD
+from workers.evidence.bank_evidence import BankEvidence
+from workers.evidence.conformal import cross_fit
+from workers.evidence.selection import choose_methods
+from workers.tasks.calibrations import method_evidence, method_influences
+from workers.tasks.edit_aware import edit_aware_prediction
+
+FEWEST_EDITS_TO_HOLD_OUT = 2
+
+
+def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
+    """Compare all methods on edits that their calibrations had not seen, and save the choices.
+
+    The default method comes first in preference, then its edit-aware estimate, then the others.
+    Methods without scores for all of the first one's behaviours are not compared. None without
+    influence scores.
+    """
+    found = _evidence_by_candidate(baseline)
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    held_out = [_held_out(evidence) for evidence in found.values()]
+    noise = first.retrains.noise_variance + first.retrains.shared_noise_variance
+    choices = choose_methods(
+        list(found),
+        first.behaviours,
+        np.stack(held_out),
+        first.retrains.actual,
+        noise,
+        first.behaviour_scales * np.sqrt(first.sizes)[:, None],
+    )
+    return MethodChoices.objects.create(
+        baseline=baseline,
+        methods=list(found),
+        choices={choice.behaviour: choice.to_json() for choice in choices},
+        number_of_edits=len(first.kinds),
+    )
+
+
+def _evidence_by_candidate(baseline: Baseline) -> dict[str, BankEvidence]:
+    methods = Influence.objects.filter(baseline=baseline, behaviour__archived_at=None)
+    names = sorted(set(methods.values_list("method", flat=True)), key=_preference)
+    found: dict[str, BankEvidence] = {}
+    for name in names:
+        candidates = {candidate_name(name): method_evidence(baseline, name)}
+        if name == DEFAULT_METHOD and baseline.summary.get("edit_aware", {}).get("usable"):
+            predict = edit_aware_prediction(method_influences(baseline, name))
+            candidates[candidate_name(name, Estimate.EDIT_AWARE)] = method_evidence(
+                baseline, name, predict
+            )
+        first = next(iter(found.values()), candidates[candidate_name(name)])
+        found |= {
+            candidate: evidence
+            for candidate, evidence in candidates.items()
+            if evidence.behaviours == first.behaviours
+        }
+    return found
+
+
+def _preference(method: str) -> tuple[bool, str]:
+    return method != DEFAULT_METHOD, method
+
+
+def _held_out(evidence: BankEvidence) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """(E, K) calibrated predictions; too few edits are predicted as they are."""
+    if len(evidence.kinds) < FEWEST_EDITS_TO_HOLD_OUT:
+        return evidence.predicted
+    return cross_fit(evidence).value
