@@ -5,9 +5,20 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Max
 
-from curation.models import Dataset, DatasetVersion, Job, JobKind, Project, StoredFile, VersionState
-from curation.services import audit, jobs
+from curation.models import (
+    Dataset,
+    DatasetVersion,
+    Job,
+    JobKind,
+    Project,
+    Proposal,
+    ProposalState,
+    StoredFile,
+    VersionState,
+)
+from curation.services import audit, jobs, proposals
 
 
 @transaction.atomic
@@ -65,6 +76,56 @@ def add_version(
     )
     job = jobs.enqueue(
         project=dataset.project, kind=JobKind.INSPECT_DATASET, target_id=version.pk, created_by=by
+    )
+    return version, job
+
+
+@transaction.atomic
+def apply_proposal(*, proposal: Proposal, by: Any) -> tuple[DatasetVersion, Job]:
+    """Freeze the proposal and send its edits to become the next version of its dataset.
+
+    Removed examples are left out and a whole weight above 1 repeats an example.
+
+    Raises:
+        ValidationError: there are no edits, or a weight is no whole number of rows.
+    """
+    parent = proposal.baseline.dataset_version
+    weights = set(proposal.edits.values_list("weight", flat=True).distinct())
+    if not weights:
+        raise ValidationError("The proposal has no edits to apply.")
+    broken = sorted(weight for weight in weights if weight != int(weight))
+    if broken:
+        raise ValidationError(
+            f"A dataset version has no weights: {broken[0]:g} cannot be written as rows. "
+            "Export the weighted dataset instead."
+        )
+    if proposal.state == ProposalState.DRAFT:
+        proposal = proposals.freeze(proposal=proposal, by=by)
+    Dataset.objects.select_for_update().get(pk=parent.dataset_id)
+    version = DatasetVersion(
+        dataset=parent.dataset,
+        number=(parent.dataset.versions.aggregate(last=Max("number"))["last"] or 0) + 1,
+        parent=parent,
+        from_proposal=proposal,
+        state=VersionState.IMPORTING,
+        file_name=proposal.name[-255:],
+        column_mapping=parent.column_mapping,
+        created_by=by,
+    )
+    version.full_clean()
+    version.save()
+    audit.record(
+        action="proposal applied",
+        actor=by,
+        project=proposal.project,
+        target=version,
+        proposal=proposal.name,
+    )
+    job = jobs.enqueue(
+        project=proposal.project,
+        kind=JobKind.IMPORT_DATASET,
+        target_id=version.pk,
+        created_by=by,
     )
     return version, job
 

@@ -21,6 +21,7 @@ from curation.web.views import (
     reports,
     tokens,
     track_record,
+    version_diff,
 )
 
 urlpatterns = [
@@ -64,6 +65,7 @@ urlpatterns = [
     path("datasets/<uuid:pk>/versions/new/", datasets.new_version, name="new-version"),
     path("versions/<uuid:pk>/", datasets.version, name="version"),
     path("versions/<uuid:pk>/columns/", datasets.columns, name="columns"),
+    path("versions/<uuid:pk>/diff/", version_diff.version_diff, name="version-diff"),
     path("versions/<uuid:pk>/examples/", examples.example_list, name="examples"),
     path("versions/<uuid:pk>/examples/one/", examples.one_example, name="example"),
     path("versions/<uuid:pk>/examples/edit/", edits.from_examples, name="edit-examples"),
@@ -101,6 +103,7 @@ urlpatterns = [
     path("proposals/<uuid:pk>/predict/", proposals.predict, name="predict"),
     path("proposals/<uuid:pk>/copy/", proposals.copy, name="copy-proposal"),
     path("proposals/<uuid:pk>/export/", proposals.export, name="export-proposal"),
+    path("proposals/<uuid:pk>/apply/", proposals.apply, name="apply-proposal"),
     path("proposals/<uuid:pk>/register/", registrations.register, name="register"),
     # confirmatory tests
     path("registrations/<uuid:pk>/", registrations.registration, name="registration"),

@@ -15,17 +15,17 @@ OWN = {
     "tokens", "revoke-token",
 }  # fmt: skip
 POST_ONLY = {
-    "revoke-token",
-    "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
-    "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo", "clear", "predict",
-    "copy-proposal", "start", "deviation", "abandon", "ladder", "cancel-job", "retry-job",
+    "revoke-token", "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
+    "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo",
+    "clear", "predict", "copy-proposal", "apply-proposal", "start", "deviation", "abandon",
+    "ladder", "cancel-job", "retry-job",
 }  # fmt: skip
 NEEDS_WRITE = {
     "new-dataset", "new-version", "columns", "new-model", "upload-model", "new-recipe",
     "new-baseline", "new-behaviour", "new-proposal", "register",
 }  # fmt: skip
 NEEDS_MANAGE = {"edit-project"}
-NOT_YET = {"report", "report-json"}  # the world's test has not ended
+NOT_YET = {"report", "report-json", "version-diff"}  # no ended test, no second version
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Jobs on dataset versions: inspect an upload for the mapping page, import it to the canonical
 Parquet."""
 
+from pathlib import Path
 from typing import Any
 
 from curation.models import DatasetVersion, VersionState
+from curation.queries.example_index import open_index
 from curation.services.files import local_path, store_path, work_folder
+from workers.formats.applying import apply_weights
 from workers.formats.column_mapping import ColumnMapping
 from workers.formats.content import DatasetPart
 from workers.formats.guarded import import_guarded, inspect_guarded
@@ -17,7 +20,9 @@ from workers.tasks.report import JobReport
 class _OnVersion(Handler):
     @property
     def version(self) -> DatasetVersion:
-        return DatasetVersion.objects.select_related("source_file", "dataset__project").get(
+        return DatasetVersion.objects.select_related(
+            "source_file", "dataset__project", "from_proposal", "parent__examples_file"
+        ).get(
             pk=self.job.target_id
         )
 
@@ -48,14 +53,7 @@ class ImportDataset(_OnVersion):
         report.stage("Importing examples")
         with work_folder() as folder:
             output = folder / "examples.parquet"
-            summary = import_guarded(
-                self.parts(version),
-                ColumnMapping.from_json(version.column_mapping),
-                DatasetLimits(),
-                output,
-                ResourceLimits(),
-                progress=report,
-            )
+            summary = self._written(version, output, report)
             examples_file = store_path(path=output)
         self.update(
             state=VersionState.READY,
@@ -68,6 +66,27 @@ class ImportDataset(_OnVersion):
             summary=summary,
             error="",
         )
+        report.stage("Preparing the pages")
+        open_index(examples_file)
+
+    def _written(self, version: DatasetVersion, output: Path, report: JobReport) -> dict[str, Any]:
+        """Write the version's examples, from its upload or from the proposal that made it."""
+        if version.from_proposal is None:
+            return import_guarded(
+                self.parts(version),
+                ColumnMapping.from_json(version.column_mapping),
+                DatasetLimits(),
+                output,
+                ResourceLimits(),
+                progress=report,
+            )
+        assert version.parent is not None
+        assert version.parent.examples_file is not None
+        weights = dict(version.from_proposal.edits.values_list("train_index", "weight"))
+        source = local_path(version.parent.examples_file)
+        return apply_weights(source, weights, output, DatasetLimits(), progress=report)
 
     def failed(self, message: str) -> None:
-        self.update(state=VersionState.INSPECTED, error=message)
+        by_proposal = self.version.from_proposal_id is not None
+        state = VersionState.REFUSED if by_proposal else VersionState.INSPECTED
+        self.update(state=state, error=message)

@@ -155,6 +155,9 @@ def version(request: HttpRequest, pk: str) -> HttpResponse:
         trail=[*trail_to(found)[:-1], (f"Version {found.number}", "")],
         version=found,
         last_job=job,
+        has_others=found.dataset.versions.filter(
+            state=VersionState.READY, number__lt=found.number
+        ).exists(),
         baselines=found.baselines.order_by("-created_at"),
         **context,
     )

@@ -13,13 +13,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from curation.models import Baseline, Edit, Project, Proposal, ProposalState
+from curation.models import Baseline, DatasetVersion, Edit, Project, Proposal, ProposalState
 from curation.queries import exports
 from curation.queries.access import Right, get_for, visible
 from curation.queries.examples import ExampleTable
 from curation.queries.influence import extreme_indices
 from curation.queries.predictions import DEFAULT_METHOD, edits_of, predict_first_order
-from curation.services import predictions, proposals
+from curation.services import datasets, predictions, proposals
 from curation.services.registrations import current_predictions
 from curation.web.effects import EffectRow, predicted_forest, rows_of, shared_warnings
 from curation.web.forms.proposals import HypothesisForm, MostInfluentialForm, ProposalForm
@@ -240,6 +240,20 @@ def copy(request: HttpRequest, pk: str) -> HttpResponse:
         "This is a copy that can be edited.",
     )
     return redirect("proposal", copies[0].pk if copies else found.pk)
+
+
+@require_POST
+@login_required
+def apply(request: HttpRequest, pk: str) -> HttpResponse:
+    """Make the proposal's edits the next version of the dataset."""
+    found = get_for(Proposal, pk, request.user, Right.WRITE)
+    made: list[DatasetVersion] = []
+    tell(
+        request,
+        lambda: made.append(datasets.apply_proposal(proposal=found, by=request.user)[0]),
+        "The new version is being written.",
+    )
+    return redirect("version", made[0].pk) if made else redirect("proposal", found.pk)
 
 
 def _free_name(proposal: Proposal) -> str:
