@@ -6,7 +6,16 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from curation.models import Baseline, BaselineState, Behaviour, BehaviourKind, Better, Job, JobKind
+from curation.models import (
+    Baseline,
+    BaselineState,
+    Behaviour,
+    BehaviourKind,
+    Better,
+    Job,
+    JobKind,
+    Task,
+)
 from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.services import audit, jobs
 
@@ -68,7 +77,7 @@ def add_behaviour(
         label=label if kind == BehaviourKind.LABEL_PROBABILITY else "",
         probe_indices=probe_indices,
         pasted_examples=pasted,
-        unit=UNITS[BehaviourKind(kind)],
+        unit=unit_of(baseline, kind),
         better=better or BETTER[BehaviourKind(kind)],
         position=baseline.behaviours.count(),
         created_by=by,
@@ -77,6 +86,15 @@ def add_behaviour(
     behaviour.save()
     audit.record(action="behaviour added", actor=by, project=baseline.project, target=behaviour)
     return behaviour
+
+
+def unit_of(baseline: Baseline, kind: str) -> str:
+    """The unit of a behaviour. Regression networks learn the target in standard deviations of the
+    train split, so that their squared error is a share of the target's variance."""
+    if baseline.dataset_version.task != Task.TABULAR_REGRESSION:
+        return UNITS[BehaviourKind(kind)]
+    standardised = baseline.model.architecture.get("standardise_target", True)
+    return "target variances" if standardised else "squared target units"
 
 
 @transaction.atomic

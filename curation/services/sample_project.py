@@ -42,6 +42,7 @@ ARCHITECTURE = {"name": "bag_of_embeddings"}
 RECIPE = {
     "optimizer": "adamw",
     "learning_rate": 0.003,
+    "epsilon": 1e-6,
     "weight_decay": 0.01,
     "schedule": "linear",
     "batch_size": 64,
