@@ -14,6 +14,7 @@ from curation.models import (
     BankEdit,
     Baseline,
     Behaviour,
+    Estimate,
     Influence,
     Prediction,
     Proposal,
@@ -50,12 +51,20 @@ def test_every_behaviour_gets_scores_a_calibration_and_a_prediction_in_its_inter
     baseline = Baseline.objects.get()
     assert Behaviour.objects.count() == Influence.objects.count() == 8
     assert BankEdit.objects.filter(baseline=baseline).count() == 6
-    found = Prediction.objects.all()
+    found = Prediction.objects.filter(estimate=Estimate.FIRST_ORDER)
     assert found.count() == 16
     assert all(prediction.calibrated for prediction in found)
     for influence in Influence.objects.select_related("scores_file"):
         scores = np.load(local_path(influence.scores_file), allow_pickle=False)
         assert scores.shape == (baseline.dataset_version.train_count,)
+
+
+def test_an_edit_aware_prediction_stands_beside_the_first_order_one_where_it_is_a_guide(
+    small_sample,
+):
+    usable = Baseline.objects.get().summary["edit_aware"]["usable"]
+    found = Prediction.objects.filter(estimate=Estimate.EDIT_AWARE)
+    assert found.count() == (16 if usable else 0)
 
 
 def test_first_order_predictions_are_linear_in_the_change_of_weight(small_sample, owner):
