@@ -94,7 +94,6 @@ urlpatterns = [
     path("baselines/<uuid:pk>/proposals/new/", proposals.new_proposal, name="new-proposal"),
     path("proposals/<uuid:pk>/", proposals.proposal, name="proposal"),
     path("proposals/<uuid:pk>/hypothesis/", proposals.edit_hypothesis, name="edit-hypothesis"),
-    path("proposals/<uuid:pk>/effects/", proposals.effects, name="proposal-effects"),
     path("proposals/<uuid:pk>/what-if/", proposals.what_if, name="what-if"),
     path("proposals/<uuid:pk>/most/", edits.most_influential, name="edit-most-influential"),
     path("proposals/<uuid:pk>/weight/", edits.set_weight, name="set-weight"),

@@ -161,15 +161,6 @@ def _prediction_context(
 
 @require_safe
 @login_required
-def effects(request: HttpRequest, pk: str) -> HttpResponse:
-    """The prediction alone, for the live part of the workbench."""
-    found = get_for(Proposal, pk, request.user)
-    context = _prediction_context(found)
-    return render(request, "proposals/effects.html", {"proposal": found, **context})
-
-
-@require_safe
-@login_required
 def what_if(request: HttpRequest, pk: str) -> HttpResponse:
     """What the proposal would change with some more edits, without writing anything."""
     found = get_for(Proposal, pk, request.user)

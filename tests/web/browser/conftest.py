@@ -1,0 +1,128 @@
+"""A real Chromium, a live site, and a worker that does the jobs while the pages are looked at."""
+
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connections
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from curation.services import jobs
+
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's loop runs in the tests' thread
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 740}
+PASSWORD = "a long pass phrase"
+
+
+def chromium_path() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium. Without one the tests are skipped, but for CI, where that is a failure."""
+    path = chromium_path()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("There is no Chromium; install Debian's package chromium.")
+        pytest.skip("There is no Chromium (Debian's package chromium).")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One browser window, and everything its console complained of."""
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.context = context
+        self.address = address
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{self.page.url}: {message.text}")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.address + path)
+        return self.page
+
+    def sign_in(self, name: str) -> None:
+        page = self.open("/sign-in/")
+        page.get_by_label("Username").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture
+def visit(chromium: Browser, live_server: Any) -> Iterator[Callable[..., Visit]]:
+    """Opens windows; at the end none of them may have complained (which a blocked script would)."""
+    visits: list[Visit] = []
+
+    def make(viewport: dict[str, int] = DESKTOP, **options: Any) -> Visit:
+        context = chromium.new_context(viewport=viewport, **options)  # type: ignore[arg-type]
+        visits.append(Visit(context, live_server.url))
+        return visits[-1]
+
+    yield make
+    for one in visits:
+        one.context.close()
+    assert [complaint for one in visits for complaint in one.complaints] == []
+
+
+@pytest.fixture
+def person(transactional_db: None) -> Any:
+    return get_user_model().objects.create_user("ada", password=PASSWORD)
+
+
+class Worker:
+    """Does the jobs one after another in a thread, as soon as they are sent."""
+
+    def __init__(self) -> None:
+        self.sent: queue.Queue[UUID | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def _work(self) -> None:
+        from workers.tasks.run import run_job
+
+        while (job_id := self.sent.get()) is not None:
+            try:
+                run_job(str(job_id))
+            finally:
+                connections.close_all()
+                self.sent.task_done()
+
+    def wait(self) -> None:
+        """Until every job that was sent has ended."""
+        self.sent.join()
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[Worker]:
+    made = Worker()
+    monkeypatch.setattr(jobs, "send", lambda job: made.sent.put(job.pk))
+    made.thread.start()
+    yield made
+    made.sent.put(None)
+    made.thread.join()

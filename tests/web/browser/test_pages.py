@@ -1,0 +1,62 @@
+"""Every page as a browser draws it: no accessibility violation, nothing wider than the screen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth import get_user_model
+
+from tests.api.world import World, make_world
+from tests.web.addresses import DOWNLOADS, FRAGMENTS, readable_pages
+from tests.web.browser.conftest import DESKTOP, PASSWORD, PHONE, Visit
+from tests.web.conftest import PEOPLE
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture
+def world(transactional_db: None) -> World:
+    users = get_user_model().objects
+    return make_world({name: users.create_user(name, password=PASSWORD) for name in PEOPLE})
+
+
+def problems_of(visit: Visit, world: World, width: int) -> list[str]:
+    """What axe and the layout say against each page."""
+    found = []
+    for page in readable_pages(world):
+        if page.name in FRAGMENTS | DOWNLOADS:
+            continue
+        shown = visit.open(page.address)
+        for violation in Axe().run(shown).response["violations"]:
+            node = violation["nodes"][0]
+            found.append(f"{page.name}: {violation['id']} at {node['target']}")
+        wide = shown.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            found.append(f"{page.name}: {wide} pixels wide on a screen of {width}")
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_page_is_accessible_and_fits(
+    visit: Callable[..., Visit], world: World, viewport: dict[str, int], scheme: str
+) -> None:
+    seen: Any = visit(viewport, color_scheme=scheme)
+    seen.sign_in("owner")
+    assert problems_of(seen, world, viewport["width"]) == []
+
+
+def test_the_examples_can_be_worked_by_keyboard(visit: Callable[..., Visit], world: World) -> None:
+    seen = visit()
+    seen.sign_in("owner")
+    page = seen.open(f"/versions/{world.version.pk}/examples/")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    assert page.locator("input[name=example]:checked").count() == 2
+    assert page.locator("[data-ticked-count]").inner_text() == "2"
+    page.keyboard.press("Enter")
+    page.locator("#panel .side-panel").wait_for()
+    assert "sentence number 1" in page.locator("#panel").inner_text()
