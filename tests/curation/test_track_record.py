@@ -16,6 +16,7 @@ def three_tests(small_sample, owner):
     """One complete, one abandoned, one invalidated."""
 
     def registered(proposal):
+        proposal.refresh_from_db()
         return registrations.register(
             proposal=proposal,
             primary_behaviour=proposal.baseline.behaviours.get(name__startswith="Negative"),

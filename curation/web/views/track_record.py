@@ -32,6 +32,7 @@ def track_record(request: HttpRequest, pk: str) -> HttpResponse:
         baselines=baselines,
         baseline=baseline,
         summary=summary,
+        record=records.record_of(project, baseline=baseline),
         charts=[
             _scatter(unit, group, summary["units"][unit]) for unit, group in _by_unit(verdicts)
         ],
