@@ -1,6 +1,5 @@
 """Confirmatory tests: register a plan, start its retrains, watch them, read the verdict."""
 
-import math
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -10,11 +9,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from curation.models import (
     Arm,
+    Baseline,
     Behaviour,
     Job,
     JobKind,
     JobState,
     Outcome,
+    Prediction,
     Proposal,
     Registration,
     RegistrationState,
@@ -22,6 +23,7 @@ from curation.models import (
 )
 from curation.queries.access import Right, get_for
 from curation.queries.ladders import ladder_of
+from curation.queries.plans import plans_of
 from curation.services import ladders, registrations
 from curation.web.charts.forest import Measure
 from curation.web.charts.seeds import SeedGroup, seed_dots
@@ -38,7 +40,7 @@ from curation.web.views.helpers import attempt, project_page, status_of, tell
 from curation.web.views.jobs import seconds_left
 from curation.web.views.proposals import trail_to
 from workers.evidence.ladder import RUNGS
-from workers.evidence.power import smallest_visible_effect, upper_seed_noise
+from workers.evidence.power import smallest_visible_effect
 
 OUTCOMES_IN_WORDS = {
     Outcome.SUPPORTED: "Retraining agreed with the prediction.",
@@ -62,7 +64,8 @@ def register(request: HttpRequest, pk: str) -> HttpResponse:
         )
         if created:
             return redirect("registration", created.pk)
-    rows = rows_of_predictions(registrations.current_predictions(proposal))
+    predictions = registrations.current_predictions(proposal)
+    rows = rows_of_predictions(predictions)
     primary = _primary(form, rows)
     return project_page(
         request,
@@ -75,7 +78,7 @@ def register(request: HttpRequest, pk: str) -> HttpResponse:
         checklist=registrations.checklist(proposal=proposal, primary_behaviour=primary),
         forest=predicted_forest(rows) if rows else "",
         effects=rows,
-        visible=_visible_effects(rows),
+        visible=_visible_effects(proposal.baseline, predictions),
         status=status_of(form),
     )
 
@@ -87,26 +90,20 @@ def _primary(form: RegistrationForm, rows: list[EffectRow]) -> Behaviour | None:
     return rows[0].behaviour if rows else None
 
 
-def _visible_effects(rows: list[EffectRow]) -> list[dict[str, Any]]:
-    """For each behaviour the smallest effect that 4, 8 and 16 seeds can tell from noise.
-
-    The noise of a paired difference is at most √2 times that of one retrain, and is measured on
-    few seeds: its upper limit is used.
-    """
-    found = []
-    for row in rows:
-        values = [value for value in row.behaviour.values.values() if value is not None]
-        if row.noise is None or len(values) < 2:
-            continue
-        noise = float(upper_seed_noise(math.sqrt(2) * row.noise, len(values) - 1))
-        found.append(
-            {
-                "behaviour": row.behaviour,
-                "predicted": row.value,
-                "cells": [smallest_visible_effect(noise, seeds) for seeds in (4, 8, 16)],
-            }
-        )
-    return found
+def _visible_effects(baseline: Baseline, predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """For each behaviour the smallest effect that 4, 8 and 16 seeds can tell from noise, and what
+    a test of the predicted one needs."""
+    plans = plans_of(baseline, predictions, largest_number_of_seeds=registrations.MAX_SEEDS)
+    return [
+        {
+            "behaviour": prediction.behaviour,
+            "predicted": prediction.value,
+            "plan": plan,
+            "cells": [smallest_visible_effect(plan.seed_noise, n) for n in (4, 8, 16)],
+        }
+        for prediction in predictions
+        if (plan := plans.get(prediction.behaviour_id))
+    ]
 
 
 @require_safe
