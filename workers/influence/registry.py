@@ -10,6 +10,8 @@ from workers.influence.interface import InfluenceMethod
 METHODS: dict[str, str] = {
     "replay": "workers.influence.replay:Replay",
     "curvature": "workers.influence.curvature:Curvature",
+    "gradient_dot": "workers.influence.similarity:GradientDot",
+    "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "leave_one_out": "workers.influence.leave_one_out:LeaveOneOut",
 }
 """name → "module:Class"; imported on use, so that one method's imports cannot break another."""
