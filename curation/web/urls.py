@@ -19,6 +19,7 @@ from curation.web.views import (
     proposals,
     registrations,
     reports,
+    suggestions,
     tokens,
     track_record,
     version_diff,
@@ -88,6 +89,11 @@ urlpatterns = [
         name="behaviours-per-class",
     ),
     path("behaviours/<uuid:pk>/", behaviours.behaviour, name="behaviour"),
+    # suggestions
+    path("behaviours/<uuid:pk>/suggest/", suggestions.suggest, name="suggest"),
+    path("suggestions/<uuid:pk>/", suggestions.suggestion, name="suggestion"),
+    path("baselines/<uuid:pk>/labels/", suggestions.labels, name="labels"),
+    path("baselines/<uuid:pk>/labels/check/", suggestions.check_labels, name="check-labels"),
     # proposals
     path("projects/<uuid:pk>/proposals/", proposals.proposal_list, name="proposals"),
     path("projects/<uuid:pk>/proposals/compare/", proposals.compare, name="compare"),
@@ -110,6 +116,8 @@ urlpatterns = [
     path("registrations/<uuid:pk>/start/", registrations.start, name="start"),
     path("registrations/<uuid:pk>/deviation/", registrations.deviation, name="deviation"),
     path("registrations/<uuid:pk>/abandon/", registrations.abandon, name="abandon"),
+    path("registrations/<uuid:pk>/sign-off/", registrations.sign_off, name="sign-off"),
+    path("registrations/<uuid:pk>/invalidate/", registrations.invalidate, name="invalidate"),
     path("registrations/<uuid:pk>/ladder/", registrations.ladder, name="ladder"),
     path("registrations/<uuid:pk>/report/", reports.report, name="report"),
     path("registrations/<uuid:pk>/report.json", reports.report_json, name="report-json"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from curation.models import Token
+from curation.models import Suggestion, Token
 from curation.web.urls import urlpatterns
 from tests.api.world import World
 
@@ -18,11 +18,11 @@ POST_ONLY = {
     "revoke-token", "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
     "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo",
     "clear", "predict", "copy-proposal", "apply-proposal", "start", "deviation", "abandon",
-    "ladder", "cancel-job", "retry-job",
+    "ladder", "check-labels", "cancel-job", "retry-job", "sign-off", "invalidate",
 }  # fmt: skip
 NEEDS_WRITE = {
     "new-dataset", "new-version", "columns", "new-model", "upload-model", "new-recipe",
-    "new-baseline", "new-behaviour", "new-proposal", "register",
+    "new-baseline", "new-behaviour", "new-proposal", "register", "suggest",
 }  # fmt: skip
 NEEDS_MANAGE = {"edit-project"}
 NOT_YET = {"report", "report-json", "version-diff"}  # no ended test, no second version
@@ -49,10 +49,21 @@ def object_of(route: str, world: World) -> Any:
         "recipes": world.baseline.recipe,
         "baselines": world.baseline,
         "behaviours": world.behaviour,
+        "suggestions": suggestion_of(world),
         "proposals": world.proposal,
         "registrations": world.registration,
         "jobs": world.job,
     }[route.split("/")[0]]
+
+
+def suggestion_of(world: World) -> Suggestion:
+    return Suggestion.objects.get_or_create(
+        behaviour=world.behaviour,
+        method="replay",
+        number_of_edits=2,
+        new_weight=0,
+        created_by=world.behaviour.created_by,
+    )[0]
 
 
 def all_pages(world: World) -> list[Page]:

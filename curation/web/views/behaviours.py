@@ -13,6 +13,7 @@ from curation.models import Baseline, Behaviour, BehaviourKind
 from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
 from curation.queries.influence import extreme_examples
+from curation.queries.method_choices import choices_of
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours
 from curation.web.charts.seeds import SeedGroup, seed_dots
@@ -122,6 +123,7 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         behaviour=found,
         baseline=found.baseline,
         influence=influence,
+        choice=choices_of(found.baseline).get(found.pk),
         spread=spread_of(values.values()),
         reads=len(found.pasted_examples) or len(found.probe_indices),
         selection=selection_in_words(found),

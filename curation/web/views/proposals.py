@@ -115,6 +115,7 @@ def proposal(request: HttpRequest, pk: str) -> HttpResponse:
         page_obj=page,
         edits=_with_content(found, page),
         form=form,
+        slider_most=min(500, max(found.baseline.dataset_version.train_count // 4, 1)),
         has_behaviours=form.fields["behaviour"].queryset.exists(),  # type: ignore[attr-defined]
         hypothesis_form=HypothesisForm(initial={"hypothesis": found.hypothesis}),
         batches=found.edit_batches.select_related("created_by")[:8],

@@ -24,7 +24,7 @@ from curation.models import (
 from curation.queries.access import Right, get_for
 from curation.queries.ladders import ladder_of
 from curation.queries.plans import plans_of
-from curation.services import ladders, registrations
+from curation.services import ladders, registrations, reviews, verdicts
 from curation.web.charts.forest import Measure
 from curation.web.charts.seeds import SeedGroup, seed_dots
 from curation.web.charts.waterfall import WaterfallStep, waterfall
@@ -156,17 +156,15 @@ def verdict_context(registration: Registration) -> dict[str, Any]:
                 None,
             ),
         }
-    verdicts = list(registration.verdicts.select_related("behaviour", "signed_off_by"))
+    found = list(registration.verdicts.select_related("behaviour", "signed_off_by"))
     order = {entry["behaviour"]: k for k, entry in enumerate(registration.plan["predictions"])}
-    verdicts.sort(key=lambda verdict: order.get(str(verdict.behaviour_id), len(order)))
-    primary = next(
-        (v for v in verdicts if v.behaviour_id == registration.primary_behaviour_id), None
-    )
+    found.sort(key=lambda verdict: order.get(str(verdict.behaviour_id), len(order)))
+    primary = next((v for v in found if v.behaviour_id == registration.primary_behaviour_id), None)
     return {
-        "verdicts": verdicts,
+        "verdicts": found,
         "primary": primary,
         "in_words": OUTCOMES_IN_WORDS.get(Outcome(primary.outcome)) if primary else "",
-        "forest": verdict_forest(verdicts) if verdicts else "",
+        "forest": verdict_forest(found) if found else "",
         "seeds_chart": _seeds_chart(registration, primary) if primary else "",
         **_ladder_context(registration, primary),
     }
@@ -288,5 +286,31 @@ def ladder(request: HttpRequest, pk: str) -> HttpResponse:
         request,
         lambda: ladders.request_ladder(registration=found, by=request.user),
         "The ladder is being measured: every step from the influence function to the retrains.",
+    )
+    return redirect("registration", found.pk)
+
+
+@require_POST
+@login_required
+def sign_off(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Registration, pk, request.user, Right.REVIEW)
+    tell(
+        request,
+        lambda: reviews.sign_off(registration=found, by=request.user),
+        "The verdicts were signed off.",
+    )
+    return redirect("registration", found.pk)
+
+
+@require_POST
+@login_required
+def invalidate(request: HttpRequest, pk: str) -> HttpResponse:
+    found = get_for(Registration, pk, request.user, Right.REVIEW)
+    tell(
+        request,
+        lambda: verdicts.invalidate(
+            registration=found, reason=request.POST.get("reason", ""), by=request.user
+        ),
+        "The test was declared invalid; it stays in the track record.",
     )
     return redirect("registration", found.pk)

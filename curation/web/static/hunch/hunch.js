@@ -29,6 +29,18 @@
     for (const control of root.querySelectorAll("[data-shows]")) showPart(control);
   };
 
+  // A slider that moves a number field, and follows it. Without this file only the field is shown.
+  const mirror = (slider) => {
+    const field = document.getElementById(slider.dataset.mirrors);
+    slider.hidden = false;
+    slider.addEventListener("input", () => {
+      field.value = slider.value;
+    });
+    field.addEventListener("input", () => {
+      slider.value = field.value;
+    });
+  };
+
   const boxes = (form) => [...form.querySelectorAll("input[type=checkbox][name=example]")];
   const tickPage = (control) => {
     for (const box of boxes(control.form)) box.checked = control.checked;
@@ -90,6 +102,7 @@
   document.addEventListener("htmx:load", (event) => showParts(event.target));
   document.addEventListener("DOMContentLoaded", () => {
     showParts(document);
+    document.querySelectorAll("[data-mirrors]").forEach(mirror);
     const tabs = document.querySelector(".tabs");
     const current = tabs?.querySelector("[aria-current]");
     if (current) tabs.scrollLeft = current.offsetLeft - (tabs.clientWidth - current.offsetWidth) / 2;
