@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 from django.core.exceptions import ValidationError
+from django.test import Client
 
-from curation.models import Baseline, JobState, LabelCheck, ProposalState, Suggestion
+from curation.models import (
+    Baseline,
+    JobState,
+    LabelCheck,
+    Membership,
+    ProposalState,
+    Role,
+    Suggestion,
+)
 from curation.queries.predictions import predict_first_order
 from curation.services import suggestions
 from tests.running import run_jobs
@@ -90,3 +99,33 @@ def test_examples_without_a_near_duplicate_stand_alone(behaviour):
     groups = duplicate_groups(behaviour.baseline)
     assert len(groups) == behaviour.baseline.dataset_version.train_count
     assert len(np.unique(groups)) > 0.9 * len(groups)
+
+
+def test_a_person_asks_for_edits_reads_them_and_makes_a_proposal(behaviour, owner, settings):
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    }
+    baseline = behaviour.baseline
+    Membership.objects.create(project=baseline.project, user=owner, role=Role.EDITOR)
+    browser = Client()
+    browser.force_login(owner)
+    guard = baseline.behaviours.get(name__startswith="Positive")
+    asked = browser.post(
+        f"/behaviours/{behaviour.pk}/suggest/",
+        {"number_of_edits": 5, "new_weight": 0, "guards": [str(guard.pk)]},
+    )
+    run_jobs(baseline.project)
+    page = browser.get(asked["Location"]).content.decode()
+    assert "without harm to Positive" in page
+    assert "once the luck of the top is taken back" in page
+    made = browser.post(asked["Location"], {"name": "Suggested", "hypothesis": "It helps."})
+    assert made.status_code == 302
+    assert baseline.proposals.get(name="Suggested").edits.count() <= 5
+    refused = browser.post(f"/behaviours/{behaviour.pk}/suggest/", {"number_of_edits": 0})
+    assert refused.status_code == 422
+
+    browser.post(f"/baselines/{baseline.pk}/labels/check/")
+    run_jobs(baseline.project)
+    page = browser.get(f"/baselines/{baseline.pk}/labels/").content.decode()
+    assert "More likely" in page
+    assert "held-out edits" in browser.get(f"/behaviours/{behaviour.pk}/").content.decode()
