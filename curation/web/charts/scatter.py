@@ -17,8 +17,8 @@ from curation.web.charts.scale import Scale, padded
 from curation.web.charts.svg import join, label, marker, stretched
 from curation.web.formatting import change, change_unit, in_unit, plural
 
-HEIGHT = 340
-PLOT_TOP, PLOT_BOTTOM = 22, 296
+HEIGHT = 352
+PLOT_TOP, PLOT_BOTTOM = 36, 308
 SHAPES = ("circle", "diamond", "square", "triangle")
 MOST_POINTS_IN_TABLE = 500
 

@@ -92,6 +92,13 @@ class _Integers(forms.CharField):
 
 
 def _field(setting: NetworkSetting) -> forms.Field:
+    """A field that may be left empty: its default stands in it."""
+    field = _bare_field(setting)
+    field.has_default = True  # type: ignore[attr-defined]
+    return field
+
+
+def _bare_field(setting: NetworkSetting) -> forms.Field:
     if setting.kind == "integer":
         return forms.IntegerField(
             label=setting.title,

@@ -1,5 +1,7 @@
 """Proposals: the workbench with live predictions, what-if, comparison, export."""
 
+import itertools
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -250,12 +252,9 @@ def apply(request: HttpRequest, pk: str) -> HttpResponse:
 
 def _free_name(proposal: Proposal) -> str:
     taken = set(proposal.baseline.proposals.values_list("name", flat=True))
-    stem = proposal.name[:105]
-    return next(
-        name
-        for name in (f"{stem} (copy{f' {n}' if n > 1 else ''})" for n in range(1, 1000))
-        if name not in taken
-    )
+    stem = re.sub(r" \(copy( \d+)?\)$", "", proposal.name)[:105]
+    names = (f"{stem} (copy {n})" if n > 1 else f"{stem} (copy)" for n in itertools.count(1))
+    return next(name for name in names if name not in taken)
 
 
 @require_safe
