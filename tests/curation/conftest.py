@@ -46,6 +46,8 @@ def trained_sample(django_db_setup, django_db_blocker) -> Iterator[Project]:
 
 
 @pytest.fixture
-def small_sample(trained_sample, db) -> Project:
+def small_sample(trained_sample, db, settings) -> Project:
+    # A heartbeat comes over a connection of its own, which this transaction's rows do not reach.
+    settings.JOB_LEASE_SECONDS = 3600
     trained_sample.refresh_from_db()
     return trained_sample
