@@ -82,6 +82,10 @@ format: .venv/development ## Format the code
 bench: .venv/development ## Benchmarks, written to docs/benchmarks (ARGS names one)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: docs
+docs: .venv/development ## The documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .PHONY: screenshots
 screenshots: .venv/development ## Pictures of the pages for the documentation
 	$(BIN)/python -m benchmarks.screenshots $(ARGS)
@@ -99,7 +103,7 @@ export head
 .PHONY: lock
 lock: ## Pin the ranges of pyproject.toml in the requirements files (ARGS=--upgrade)
 	@$(call pin,requirements.txt,)
-	@$(call pin,requirements-dev.txt,--extra dev --constraint requirements.txt)
+	@$(call pin,requirements-dev.txt,--extra dev --extra docs --constraint requirements.txt)
 
 define pin
 set -e; touch $(1); cp $(1) $(1).new; \
