@@ -84,7 +84,7 @@ bench: .venv/development ## Benchmarks, written to docs/benchmarks (ARGS names o
 
 .PHONY: docs
 docs: .venv/development ## The documentation as a site in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: screenshots
 screenshots: .venv/development ## Pictures of the pages for the documentation

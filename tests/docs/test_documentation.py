@@ -104,7 +104,7 @@ def test_the_table_of_settings_names_all_that_the_code_reads_and_nothing_else():
 
 def test_the_site_builds_without_warnings(tmp_path):
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,
