@@ -12,6 +12,7 @@ METHODS: dict[str, str] = {
     "curvature": "workers.influence.curvature:Curvature",
     "gradient_dot": "workers.influence.similarity:GradientDot",
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
+    "checkpoints": "workers.influence.checkpoints:Checkpoints",
     "leave_one_out": "workers.influence.leave_one_out:LeaveOneOut",
 }
 """name → "module:Class"; imported on use, so that one method's imports cannot break another."""
