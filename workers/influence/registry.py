@@ -14,6 +14,11 @@ METHODS: dict[str, str] = {
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "checkpoints": "workers.influence.checkpoints:Checkpoints",
     "leave_one_out": "workers.influence.leave_one_out:LeaveOneOut",
+    "control_gradient_norm": "workers.influence.controls:GradientNorm",
+    "control_loss": "workers.influence.controls:Loss",
+    "control_random": "workers.influence.controls:Random",
+    "control_text_overlap": "workers.influence.controls:TextOverlap",
+    "control_embedding_similarity": "workers.influence.controls:EmbeddingSimilarity",
 }
 """name → "module:Class"; imported on use, so that one method's imports cannot break another."""
 
