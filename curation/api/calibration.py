@@ -1,5 +1,7 @@
-"""The bank of a baseline, retrains of known edits, and the calibrations that were fitted to it."""
+"""The bank of a baseline, retrains of known edits; the calibrations that were fitted to it, and the
+methods that were chosen by it."""
 
+import math
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import Baseline, Scope
 from curation.queries.access import Right, get_for
+from curation.queries.method_choices import choices_of
 from curation.services import bank
 
 router = ApiRouter(tags=["Calibration"])
@@ -44,6 +47,24 @@ class CalibrationOut(Schema):
     estimate: str
     number_of_edits: int
     created_at: datetime
+
+
+class MethodChoiceOut(Schema):
+    behaviour_id: UUID
+    method: str = Field(description="A method, or `combination` of several by `weights`.")
+    weights: dict[str, float]
+    errors: dict[str, float | None] = Field(
+        description="Error on held-out edits by method; `nothing` predicts no change. Null where "
+        "there is too little evidence."
+    )
+    advantages: dict[str, float | None] = Field(
+        description="Error saved against the method that is best overall."
+    )
+    advantage_errors: dict[str, float | None] = Field(
+        description="Standard errors of the advantages."
+    )
+    number_of_edits: int = Field(description="Held-out edits that the choice was made on.")
+    reason: str
 
 
 @router.read("/baselines/{baseline_id}/bank", response=Page[BankEditOut])
@@ -84,3 +105,27 @@ def list_calibrations(
 ) -> dict[str, Any]:
     """Calibrations of the baseline, the newest first: the newest of a method is in use."""
     return newest_first(get_for(Baseline, baseline_id, request.user).calibrations.all(), page)
+
+
+@router.read("/baselines/{baseline_id}/method-choices", response=list[MethodChoiceOut])
+def list_method_choices(request: HttpRequest, baseline_id: UUID) -> list[dict[str, Any]]:
+    """Which method predicts each behaviour best, and the held-out evidence for it."""
+    baseline = get_for(Baseline, baseline_id, request.user)
+    return [
+        {
+            "behaviour_id": behaviour_id,
+            "method": choice.method,
+            "weights": choice.weights,
+            "errors": _finite(choice.errors),
+            "advantages": _finite(choice.advantages),
+            "advantage_errors": _finite(choice.advantage_errors),
+            "number_of_edits": choice.number_of_edits,
+            "reason": choice.reason,
+        }
+        for behaviour_id, choice in choices_of(baseline).items()
+    ]
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no number that is not finite: null stands for it."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

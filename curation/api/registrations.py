@@ -139,8 +139,13 @@ class VerdictOut(Schema):
     placebo_high: float | None
     p_value: float | None
     adjusted_p_value: float | None
+    signed_off_by: str | None
     signed_off_at: datetime | None
     created_at: datetime
+
+    @staticmethod
+    def resolve_signed_off_by(verdict: Verdict) -> str | None:
+        return verdict.signed_off_by.get_username() if verdict.signed_off_by else None
 
     @staticmethod
     def resolve_behaviour(verdict: Verdict) -> str:
@@ -303,9 +308,9 @@ def record_deviation(request: HttpRequest, registration_id: UUID, body: Deviatio
 
 def verdicts_of(registration: Registration) -> QuerySet[Verdict]:
     """The verdicts of one test in the order of its behaviours."""
-    return registration.verdicts.select_related("behaviour", "registration").order_by(
-        "behaviour__position", "behaviour__created_at"
-    )
+    return registration.verdicts.select_related(
+        "behaviour", "registration", "signed_off_by"
+    ).order_by("behaviour__position", "behaviour__created_at")
 
 
 @router.create(
@@ -354,6 +359,6 @@ def list_project_verdicts(
     """Every verdict of a project, the newest first."""
     project = get_for(Project, project_id, request.user)
     rows = Verdict.objects.filter(registration__project=project).select_related(
-        "behaviour", "registration"
+        "behaviour", "registration", "signed_off_by"
     )
     return newest_first(rows.filter(outcome=outcome) if outcome else rows, page)

@@ -1,5 +1,5 @@
-"""Reviewing a complete test: a second person signs its verdicts off. Invalidating is a matter of
-`verdicts`."""
+"""Reviewing: a second person signs the verdicts of a test off; results of single retrains are
+accepted or invalidated. Invalidating a whole test is a matter of `verdicts`."""
 
 from typing import Any
 
@@ -7,8 +7,10 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from curation.models import Registration, RegistrationState
+from curation.models import Registration, RegistrationState, Retrain
 from curation.services import audit
+
+LONGEST_REASON = 2000
 
 
 @transaction.atomic
@@ -30,3 +32,40 @@ def sign_off(*, registration: Registration, by: Any) -> None:
         raise ValidationError("This test has already been signed off.")
     audit.record(action="verdicts signed off", actor=by, project=registration.project,
                  target=registration)  # fmt: skip
+
+
+@transaction.atomic
+def review_retrain(*, retrain: Retrain, accepted: bool, reason: str, by: Any) -> Retrain:
+    """Mark the result of a retrain invalid, or accept it again, with the reason.
+
+    The result stays, and so does the verdict: the registered rule reads every retrain, since
+    leaving some out after a look at their values would choose the outcome. What is invalidated
+    before the test is complete does not join the bank.
+
+    Raises:
+        ValidationError: no reason or a too long one, nothing would change, or the test's verdicts
+            are signed off.
+    """
+    reason = reason.strip()
+    if not reason or len(reason) > LONGEST_REASON:
+        raise ValidationError({"reason": f"Say why, in at most {LONGEST_REASON:,} characters."})
+    registration = Registration.objects.select_for_update().get(pk=retrain.registration_id)
+    retrain = Retrain.objects.select_related("registration").get(pk=retrain.pk)
+    if retrain.accepted == accepted:
+        state = "accepted" if accepted else "invalidated"
+        raise ValidationError(f"The result of this retrain is {state} already.")
+    if registration.verdicts.exclude(signed_off_by=None).exists():
+        raise ValidationError("The verdicts of this test are signed off.")
+    retrain.accepted = accepted
+    retrain.review_reason = reason
+    retrain.save(update_fields=["accepted", "review_reason"])
+    audit.record(
+        action="retrain accepted" if accepted else "retrain invalidated",
+        actor=by,
+        project=registration.project,
+        target=retrain,
+        arm=retrain.arm,
+        seed=retrain.seed,
+        reason=reason,
+    )
+    return retrain

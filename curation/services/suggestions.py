@@ -79,6 +79,15 @@ def request_suggestion(
     return suggestion
 
 
+def job_of(suggestion: Suggestion) -> Job:
+    """The job that searches for a suggestion's edits; of several tries, the newest."""
+    return Job.objects.filter(
+        target_id=suggestion.behaviour.baseline_id,
+        kind=JobKind.SUGGEST,
+        payload={"suggestion": str(suggestion.pk)},
+    ).latest("created_at")
+
+
 @transaction.atomic
 def request_label_check(*, baseline: Baseline, by: Any) -> Job:
     """Rank the train examples by how likely their label is wrong.

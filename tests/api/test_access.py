@@ -92,6 +92,8 @@ BODIES = {
     "register": lambda o: {"primary_behaviour": str(o["behaviour_id"])},
     "abandon_registration": lambda o: {"reason": "no time"},
     "invalidate_registration": lambda o: {"reason": "wrong data"},
+    "review_retrain": lambda o: {"accepted": False, "reason": "the machine failed"},
+    "propose_suggestion": lambda o: {"name": "suggested"},
     "record_deviation": lambda o: {"description": "a seed was lost"},
     "create_webhook": lambda o: {"url": "https://example.com", "events": ["job.failed"]},
 }

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.models import (
+    Arm,
     Baseline,
     BaselineState,
     Behaviour,
@@ -22,8 +23,10 @@ from curation.models import (
     Project,
     Proposal,
     Registration,
+    Retrain,
     Role,
     Scope,
+    Suggestion,
     VersionState,
 )
 from curation.services import (
@@ -41,6 +44,7 @@ from curation.services import (
     webhooks,
 )
 from workers.evidence.bank_evidence import random_edit_scale
+from workers.evidence.suggestions import suggest_edits
 from workers.tasks.calibrations import fit_calibration
 
 TRAIN, PROBE, SEEDS = 60, 20, 3
@@ -155,6 +159,8 @@ def make_world(people: dict[str, Any]) -> World:
         smallest_effect=0.0,
         by=owner,
     )
+    retrain = add_retrain(proposal, behaviour, owner)
+    suggestion = add_suggestion(behaviour, owner)
     job = jobs.enqueue(
         project=project, kind=JobKind.ATTRIBUTE, target_id=baseline.pk, created_by=owner
     )
@@ -174,6 +180,8 @@ def make_world(people: dict[str, Any]) -> World:
         "influence_id": influence.pk,
         "proposal_id": proposal.pk,
         "registration_id": registration.pk,
+        "retrain_id": retrain.pk,
+        "suggestion_id": suggestion.pk,
         "job_id": job.pk,
         "upload_id": upload.pk,
         "webhook_id": webhook.pk,
@@ -198,8 +206,7 @@ def make_world(people: dict[str, Any]) -> World:
 
 def add_scores(baseline: Baseline, behaviour: Behaviour) -> Influence:
     """Known scores: the aggregate of train index i is i/100, and each seed shifts it a little."""
-    aggregate = np.arange(TRAIN) / 100
-    per_seed = aggregate[None, :] + np.array([[-0.01], [0.0], [0.01]])
+    aggregate, per_seed = known_scores()
     influence = Influence.objects.create(
         baseline=baseline,
         behaviour=behaviour,
@@ -211,3 +218,41 @@ def add_scores(baseline: Baseline, behaviour: Behaviour) -> Influence:
     )
     fit_calibration(baseline, "replay")
     return influence
+
+
+def known_scores() -> tuple[np.ndarray, np.ndarray]:
+    """(N,) aggregate and (S, N) for each seed."""
+    aggregate = np.arange(TRAIN) / 100
+    return aggregate, aggregate[None, :] + np.array([[-0.01], [0.0], [0.01]])
+
+
+def add_retrain(proposal: Proposal, behaviour: Behaviour, owner: Any) -> Retrain:
+    """The first finished retrain of another test, which is locked as well."""
+    other = proposals.copy(proposal=proposal, name="locked too", by=owner)
+    predictions.predict(proposal=other, by=owner)
+    registration = registrations.register(
+        proposal=other,
+        primary_behaviour=behaviour,
+        number_of_seeds=2,
+        smallest_effect=0.0,
+        by=owner,
+    )
+    return Retrain.objects.create(
+        registration=registration,
+        arm=Arm.EDITED,
+        seed=registration.seeds[0],
+        values={str(behaviour.pk): 1.0},
+    )
+
+
+def add_suggestion(behaviour: Behaviour, owner: Any) -> Suggestion:
+    """Two examples that should count three times, as found from the known scores."""
+    found = suggest_edits(known_scores()[1][:, :, None], 0, 2, 3.0)
+    return Suggestion.objects.create(
+        behaviour=behaviour,
+        method="replay",
+        number_of_edits=2,
+        new_weight=3.0,
+        result=found.to_json(),
+        created_by=owner,
+    )
