@@ -147,12 +147,13 @@ def _clipped(
     corners: list[tuple[float, float]], low: float, high: float
 ) -> list[tuple[float, float]]:
     """The band's polygon cut by the plot's bottom and top (Sutherland–Hodgman on two edges)."""
-    for inside, bound in ((lambda y: y >= low, low), (lambda y: y <= high, high)):
+    for sign, bound in ((1, low), (-1, high)):
         kept: list[tuple[float, float]] = []
         for here, there in zip(corners, corners[1:] + corners[:1], strict=True):
-            if inside(here[1]):
+            is_inside = sign * (here[1] - bound) >= 0
+            if is_inside:
                 kept.append(here)
-            if inside(here[1]) != inside(there[1]):
+            if is_inside != (sign * (there[1] - bound) >= 0):
                 share = (bound - here[1]) / (there[1] - here[1])
                 kept.append((here[0] + share * (there[0] - here[0]), bound))
         corners = kept

@@ -53,11 +53,13 @@ class ModelForm(forms.Form):
         return cleaned
 
     def _check(self, network: Network, cleaned: dict[str, Any]) -> None:
-        width, heads = (cleaned.get(f"{network.name}_{part}") for part in ("width", "heads"))
-        if heads and width and width % heads:
+        chosen = {
+            setting.name: cleaned.get(f"{network.name}_{setting.name}") or setting.default
+            for setting in network.settings
+        }
+        if "heads" in chosen and chosen["width"] % chosen["heads"]:
             self.add_error(f"{network.name}_heads", "The width must be a multiple of the heads.")
-        buckets = cleaned.get(f"{network.name}_buckets")
-        if buckets and buckets & (buckets - 1):
+        if chosen.get("buckets", 1) & (chosen.get("buckets", 1) - 1):
             self.add_error(f"{network.name}_buckets", "Give a power of two, such as 4096.")
 
     def architecture(self) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class ManyFilesInput(forms.FileInput):
 
 class ModelUploadForm(forms.Form):
     name = forms.CharField(max_length=120, label="Model name")
-    files = ManyFiles(
+    model_files = ManyFiles(
         label="Files of the model's folder",
         widget=ManyFilesInput(attrs={"multiple": True}),
         help_text="config.json, the weights as .safetensors, and the tokenizer's files. Pickled "
@@ -158,8 +160,8 @@ class ModelUploadForm(forms.Form):
         ],
     )
 
-    def clean_files(self) -> list[Any]:
-        files = self.cleaned_data["files"]
+    def clean_model_files(self) -> list[Any]:
+        files = self.cleaned_data["model_files"]
         if len(files) > MOST_MODEL_FILES:
             raise forms.ValidationError(f"At most {MOST_MODEL_FILES} files make one model.")
         size = sum(file.size for file in files)

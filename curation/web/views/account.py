@@ -11,7 +11,8 @@ from curation.models import Membership
 @require_safe
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
-    memberships = Membership.objects.filter(user=request.user).select_related("project")
+    own = Membership.objects.filter(user__username=request.user.get_username())
+    memberships = own.select_related("project")
     return render(
         request, "account/account.html", {"memberships": memberships.order_by("project__name")}
     )

@@ -107,7 +107,7 @@ def add_classes(request: HttpRequest, pk: str) -> HttpResponse:
 def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
     found = get_for(Behaviour, pk, request.user)
     influence = found.influences.filter(method=DEFAULT_METHOD).first()
-    extremes = {
+    extremes: dict[str, Any] = {
         name: extreme_examples(behaviour=found, method=DEFAULT_METHOD, helpful=helpful, count=SHOWN)
         if influence
         else []

@@ -21,7 +21,7 @@ from curation.services import proposals
 from curation.web.formatting import plural
 from curation.web.forms.proposals import MostInfluentialForm, WeightForm
 from curation.web.views.examples import filter_of, ready_version
-from curation.web.views.helpers import tell
+from curation.web.views.helpers import errors_in_words, tell
 
 
 def draft_of(request: HttpRequest, pk: str) -> Proposal:
@@ -97,7 +97,7 @@ def most_influential(request: HttpRequest, pk: str) -> HttpResponse:
     proposal = draft_of(request, pk)
     form = MostInfluentialForm(proposal, request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(e for errors in form.errors.values() for e in errors))
+        messages.error(request, errors_in_words(form))
         return redirect("proposal", proposal.pk)
     chosen = form.cleaned_data
     behaviour, harmful = chosen["behaviour"], chosen["which"] == "harmful"
@@ -131,7 +131,7 @@ def set_weight(request: HttpRequest, pk: str) -> HttpResponse:
     proposal = draft_of(request, pk)
     form = WeightForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(e for errors in form.errors.values() for e in errors))
+        messages.error(request, errors_in_words(form))
         return redirect("proposal", proposal.pk)
     chosen = form.cleaned_data
     with ExampleTable(proposal.baseline.dataset_version) as table:

@@ -64,7 +64,7 @@ class Listing:
 def filter_of(values: QueryDict) -> ExampleFilter:
     """The filter that an address or a form carries."""
     attributes = {
-        name: values[name] for name in values if name.startswith("attribute_") and values[name]
+        name: str(values[name]) for name in values if name.startswith("attribute_") and values[name]
     }
     split = values.get("split", "")
     return ExampleFilter(
@@ -212,7 +212,7 @@ def _carried(request: HttpRequest) -> list[tuple[str, str]]:
     """The filter as hidden fields, so that “all matching” means exactly what is shown."""
     kept = ("q", "split", "label", "behaviour", "sort", "order")
     return [
-        (name, value)
+        (name, str(value))
         for name, value in request.GET.items()
         if value and (name in kept or name.startswith("attribute_"))
     ]
@@ -239,7 +239,7 @@ def one_example(request: HttpRequest, pk: str) -> HttpResponse:
     if not wanted or not page.rows:
         raise Http404("No such example.")
     row = page.rows[0]
-    context = {
+    context: dict[str, Any] = {
         "version": version,
         "row": row,
         "answer": row.get("label") if row.get("label") is not None else row.get("target"),
@@ -276,7 +276,7 @@ def _influences(version: DatasetVersion, train_index: int | None) -> list[dict[s
     if not behaviours:
         return []
     newest = behaviours[0].baseline_id
-    rows = []
+    rows: list[dict[str, Any]] = []
     for influence in Influence.objects.filter(
         baseline_id=newest, method=DEFAULT_METHOD, behaviour__archived_at=None
     ).select_related("behaviour", "scores_file"):

@@ -75,6 +75,11 @@ def tell(request: HttpRequest, action: Callable[[], object], done: str) -> bool:
     return True
 
 
+def errors_in_words(form: forms.Form) -> str:
+    """Everything that is wrong with a form, for a message: it is not shown again."""
+    return " ".join(str(error) for errors in form.errors.values() for error in errors)
+
+
 def status_of(form: forms.Form) -> int:
     """422 for a form shown again with its errors, 200 for a fresh one."""
     return 422 if form.is_bound else 200

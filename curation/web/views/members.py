@@ -21,7 +21,8 @@ def members(request: HttpRequest, pk: str) -> HttpResponse:
     form = MemberForm(request.POST or None)
     if request.method == "POST":
         require(request.user, project, Right.MANAGE)
-        if form.is_valid() and attempt(
+    if request.method == "POST" and form.is_valid():
+        saved = attempt(
             form,
             lambda: projects.set_member(
                 project=project,
@@ -29,7 +30,8 @@ def members(request: HttpRequest, pk: str) -> HttpResponse:
                 role=form.cleaned_data["role"],
                 by=request.user,
             ),
-        ):
+        )
+        if saved:
             messages.success(request, "The member was saved.")
             return redirect("members", project.pk)
     return project_page(

@@ -100,7 +100,7 @@ def _upload(project: Project, form: ModelUploadForm, by: Any) -> Model:
         file.name: files.store_chunks(
             chunks=file.chunks(), max_bytes=settings.UPLOAD_MAX_BYTES
         ).sha256
-        for file in form.cleaned_data["files"]
+        for file in form.cleaned_data["model_files"]
     }
     model, _ = training_setup.upload_model(
         project=project,

@@ -4,7 +4,9 @@ import itertools
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from django.contrib.auth.decorators import login_required
@@ -264,46 +266,47 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
     project = get_for(Project, pk, request.user)
     wanted = request.GET.getlist("proposal")[:MOST_COMPARED]
     chosen = _chosen(request, project, wanted)
-    columns = []
-    for one in chosen:
-        indices, weights = edits_of(one)
-        found = (
-            rows_of(
-                predict_first_order(baseline=one.baseline, train_indices=indices, weights=weights)
-            )
-            if len(indices)
-            else []
-        )
-        columns.append(
-            {
-                "proposal": one,
-                "edits": dict(zip(indices.tolist(), weights.tolist(), strict=True)),
-                "effects": {row.behaviour.pk: row for row in found},
-            }
-        )
-    behaviours = list(
-        dict.fromkeys(row.behaviour for column in columns for row in column["effects"].values())
+    columns = [_Column.of(one) for one in chosen]
+    behaviours = dict.fromkeys(
+        row.behaviour for column in columns for row in column.effects.values()
     )
-    shared = (
-        set.intersection(*(set(column["edits"].items()) for column in columns))
-        if columns
-        else set()
-    )
+    shared = set.intersection(*(column.edits for column in columns)) if columns else set()
     return project_page(
         request,
         "proposals/compare.html",
         project,
         tab="proposals",
         trail=[("Proposals", reverse("proposals", args=[project.pk])), ("Compare", "")],
-        columns=[
-            {**column, "own": len(set(column["edits"].items()) - shared)} for column in columns
-        ],
+        columns=[{"proposal": c.proposal, "own": len(c.edits - shared)} for c in columns],
         shared=len(shared),
         rows=[
-            {"behaviour": b, "cells": [column["effects"].get(b.pk) for column in columns]}
-            for b in behaviours
+            {"behaviour": one, "cells": [column.effects.get(one.pk) for column in columns]}
+            for one in behaviours
         ],
     )
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One proposal of a comparison."""
+
+    proposal: Proposal
+    edits: set[tuple[int, float]]
+    effects: dict[UUID, EffectRow]
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> "_Column":
+        indices, weights = edits_of(proposal)
+        effects = (
+            predict_first_order(baseline=proposal.baseline, train_indices=indices, weights=weights)
+            if len(indices)
+            else []
+        )
+        return cls(
+            proposal=proposal,
+            edits=set(zip(indices.tolist(), weights.tolist(), strict=True)),
+            effects={row.behaviour.pk: row for row in rows_of(effects)},
+        )
 
 
 def _chosen(request: HttpRequest, project: Project, wanted: list[str]) -> list[Proposal]:

@@ -113,7 +113,7 @@ def test_from_the_sign_in_to_a_verdict(
 
 def propose(page: Page, with_javascript: bool) -> None:
     """With JavaScript the prediction follows the form before anything is saved."""
-    page.get_by_label("How many").fill("5")
+    page.get_by_label("How many", exact=True).fill("5")
     if with_javascript:
         expect(page.get_by_text("Not saved.")).to_be_visible()
     else:
