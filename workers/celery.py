@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_shutting_down
 from kombu import Queue
 
 from embedded.launch import end_with_parent
@@ -11,6 +11,8 @@ from embedded.launch import end_with_parent
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "curation.settings")
 
 from django.conf import settings
+
+from workers.shutdown import SHUTTING_DOWN
 
 QUEUES = ("predict", "train", "maintenance")
 
@@ -30,7 +32,8 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
-    task_time_limit=settings.JOB_HARD_LIMIT_SECONDS,
+    # Jobs end themselves at their limit; this is for what hangs in spite of that.
+    task_time_limit=settings.JOB_TIME_LIMIT_SECONDS + 300,
     task_queues=[Queue(name) for name in QUEUES],
     task_default_queue="maintenance",
     task_create_missing_queues=False,
@@ -59,3 +62,9 @@ app.conf.update(
 def end_pool_process_with_worker(**_: object) -> None:
     """A pool process busy in torch would outlive a killed worker and go on computing."""
     end_with_parent()
+
+
+@worker_shutting_down.connect
+def hand_jobs_back(**_: object) -> None:
+    """Running jobs stop at their next report and go back to the queue."""
+    SHUTTING_DOWN.set()

@@ -9,11 +9,11 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Max, Min, Q
 from django.utils import timezone
 
 from curation.models import ENDED, Job, JobKind, JobLogLine, JobState, Project
-from curation.services import audit
+from curation.services import audit, job_targets
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,13 @@ def send(job: Job) -> None:
 
     Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
     try:
-        app.send_task("workers.tasks.run.run_job", args=[str(job.pk)], queue=job.queue, retry=False)
+        app.send_task(
+            "workers.tasks.run.run_job",
+            args=[str(job.pk)],
+            kwargs={"fairly": True},
+            queue=job.queue,
+            retry=False,
+        )
     except Exception as error:  # any broker failure: the row is the truth, the message only a hint
         logger.warning(
             "job %s could not be sent (%s); the sweep will send it", job.pk, type(error).__name__
@@ -91,7 +97,10 @@ def claim(*, job_id: UUID, worker: str) -> Job | None:
             return None
         claimed = (
             Job.objects.filter(pk=job_id)
-            .filter(Q(state=JobState.QUEUED) | Q(state=JobState.RUNNING, lease_until__lt=now))
+            .filter(
+                Q(state=JobState.QUEUED)
+                | Q(state=JobState.RUNNING, lease_until__lt=now, attempts__lt=MAX_ATTEMPTS)
+            )
             .update(
                 state=JobState.RUNNING,
                 worker=worker,
@@ -102,6 +111,72 @@ def claim(*, job_id: UUID, worker: str) -> Job | None:
             )
         )
     return Job.objects.select_related("project").get(pk=job_id) if claimed else None
+
+
+def claim_fairly(*, job_id: UUID, worker: str) -> Job | None:
+    """Take the queued job whose turn it is, of the queue that this job was sent to.
+
+    A message is a permission to run one job, not this very one: of the waiting projects the one
+    with the fewest running jobs goes first, then the one that has waited longest for its turn, so
+    that a project with hundreds of jobs holds nobody up. A job that its worker left is taken up by
+    its own message.
+    """
+    named = Job.objects.filter(pk=job_id).only("queue", "state").first()
+    if named is None:
+        return None
+    if named.state == JobState.RUNNING and (claimed := claim(job_id=job_id, worker=worker)):
+        return claimed
+    for candidate in _in_turn(named.queue):
+        if claimed := claim(job_id=candidate, worker=worker):
+            return claimed
+    return None
+
+
+def _in_turn(queue: str, most: int = 20) -> list[UUID]:
+    """The oldest waiting job of each project, in the order of the projects' turns."""
+    now = timezone.now()
+    waiting = Job.objects.filter(queue=queue, state=JobState.QUEUED).values_list("project")
+    since = dict(waiting.annotate(oldest=Min("created_at")))
+    recent = Job.objects.filter(project__in=since, started_at__gte=now - timedelta(days=1))
+    rows = recent.values_list("project").annotate(
+        running=Count("pk", filter=Q(state=JobState.RUNNING, lease_until__gte=now)),
+        last=Max("started_at"),
+    )
+    turns = {project: (running, last) for project, running, last in rows}
+    never = now - timedelta(days=1)
+    order = sorted(since, key=lambda project: (*turns.get(project, (0, never)), since[project]))
+    queued = Job.objects.filter(queue=queue, state=JobState.QUEUED).order_by("created_at")
+    oldest = (queued.filter(project=project).first() for project in order[:most])
+    return [job.pk for job in oldest if job is not None]
+
+
+def is_wanted(*, job: Job) -> bool:
+    """Whether the job is still this worker's and nobody asked it to stop; a cheap read.
+
+    A row that cannot be seen, since a transaction that is still open made it, is no reason to stop.
+    """
+    found = (
+        Job.objects.filter(pk=job.pk)
+        .values_list("state", "worker", "attempts", "cancel_requested")
+        .first()
+    )
+    return found is None or found == (JobState.RUNNING, job.worker, job.attempts, False)
+
+
+def hand_back(*, job: Job) -> bool:
+    """Give a running job back unharmed, for another worker: this one is shutting down."""
+    returned = Job.objects.filter(
+        pk=job.pk, state=JobState.RUNNING, worker=job.worker, attempts=job.attempts
+    ).update(
+        state=JobState.QUEUED,
+        worker="",
+        lease_until=None,
+        attempts=F("attempts") - 1,
+        sent_at=None,
+    )
+    if returned:
+        transaction.on_commit(lambda: send(job))
+    return bool(returned)
 
 
 def heartbeat(*, job: Job, **progress: Any) -> bool:
@@ -118,11 +193,14 @@ def heartbeat(*, job: Job, **progress: Any) -> bool:
 
 def end(*, job: Job, state: str, error: str = "") -> bool:
     """Move a running job to its end, once. False: it is no longer this worker's to end."""
-    ended = Job.objects.filter(
-        pk=job.pk, state=JobState.RUNNING, worker=job.worker, attempts=job.attempts
-    ).update(state=state, error=error, ended_at=timezone.now(), lease_until=None)
-    if ended:
-        transaction.on_commit(lambda: send_waiting(project_id=job.project_id))
+    with transaction.atomic():
+        ended = Job.objects.filter(
+            pk=job.pk, state=JobState.RUNNING, worker=job.worker, attempts=job.attempts
+        ).update(state=state, error=error, ended_at=timezone.now(), lease_until=None)
+        if ended and state != JobState.SUCCEEDED:
+            job_targets.mark_unsuccessful(job=job, reason=error)
+        if ended:
+            transaction.on_commit(lambda: send_waiting(project_id=job.project_id))
     return bool(ended)
 
 
@@ -143,9 +221,11 @@ def cancel(*, job: Job, by: Any) -> Job:
     seconds)."""
     with transaction.atomic():
         Job.objects.filter(pk=job.pk).exclude(state__in=ENDED).update(cancel_requested=True)
-        Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
-            state=JobState.CANCELLED, ended_at=timezone.now(), error="Cancelled before it started."
-        )
+        reason = "Cancelled before it started."
+        if Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, ended_at=timezone.now(), error=reason
+        ):
+            job_targets.mark_unsuccessful(job=job, reason=reason)
         audit.record(action="job cancelled", actor=by, project=job.project, target=job)
     job.refresh_from_db()
     return job
@@ -178,14 +258,12 @@ def sweep() -> dict[str, int]:
     now = timezone.now()
     counts = {"sent": 0, "ended": 0}
     silent = Job.objects.filter(state=JobState.RUNNING, lease_until__lt=now)
-    counts["ended"] = silent.filter(attempts__gte=MAX_ATTEMPTS).update(
-        state=JobState.FAILED,
-        ended_at=now,
-        error=f"Its worker fell silent {MAX_ATTEMPTS} times; the job was given up.",
-    )
-    silent.filter(cancel_requested=True).update(
-        state=JobState.CANCELLED, ended_at=now, error="Cancelled; its worker had fallen silent."
-    )
+    for job in silent.filter(attempts__gte=MAX_ATTEMPTS):
+        reason = f"Its worker fell silent {MAX_ATTEMPTS} times; the job was given up."
+        counts["ended"] += end(job=job, state=JobState.FAILED, error=reason)
+    for job in silent.filter(cancel_requested=True):
+        reason = "Cancelled; its worker had fallen silent."
+        counts["ended"] += end(job=job, state=JobState.CANCELLED, error=reason)
     stale = now - timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
     waiting = Job.objects.filter(state=JobState.QUEUED).filter(
         Q(sent_at=None) | Q(sent_at__lt=stale)

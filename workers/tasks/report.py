@@ -1,7 +1,5 @@
-"""How a running job speaks: stage, progress, log, heartbeat; and how it learns that it should
-stop."""
+"""How a running job speaks: stage, progress, log; and how it learns that it should stop."""
 
-import threading
 import time
 from typing import Any
 
@@ -9,36 +7,25 @@ from django.db import connection
 
 from curation.models import Job
 from curation.services import jobs
-
-
-class JobStopped(Exception):
-    """The job was cancelled, or its lease went to another worker; whatever was begun is left as
-    it was."""
+from workers.tasks.watch import DATABASE_AWAY, JobWatch, Stop
 
 
 class JobReport:
     """Passed to every handler. Calling it with (done, total) is the `progress` of the learning
-    code.
+    code. A database that is away for less than the lease does not end the work."""
 
-    A thread extends the lease while the work runs, so that long steps without progress stay alive.
-    """
-
-    def __init__(self, job: Job, heartbeat_seconds: float, save_every_seconds: float = 0.5) -> None:
+    def __init__(self, job: Job, watch: JobWatch, save_every_seconds: float = 0.5) -> None:
         self.job = job
-        self._heartbeat_seconds = heartbeat_seconds
+        self._watch = watch
         self._save_every = save_every_seconds
         self._saved_at = 0.0
-        self._stopped = threading.Event()
-        self._finished = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {job.pk}", daemon=True)
 
     def __enter__(self) -> "JobReport":
-        self._thread.start()
+        self._watch.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._finished.set()
-        self._thread.join()
+        self._watch.finish()
 
     def __call__(self, done: int, total: int) -> None:
         """Save progress, at most twice a second. Raises JobStopped when the work should end."""
@@ -50,6 +37,7 @@ class JobReport:
 
     def stage(self, name: str, total: int = 0) -> None:
         """Begin a named stage. Raises JobStopped when the work should end."""
+        self.check()
         self.log(name)
         self._save(stage=name, done=0, total=total)
 
@@ -58,19 +46,21 @@ class JobReport:
 
     def check(self) -> None:
         """Raise JobStopped when the work should end."""
-        if self._stopped.is_set():
-            raise JobStopped
+        self._watch.check()
 
     def _save(self, **progress: Any) -> None:
-        if not jobs.heartbeat(job=self.job, **progress):
-            self._stopped.set()
-            raise JobStopped
-
-    def _beat(self) -> None:
         try:
-            while not self._finished.wait(self._heartbeat_seconds):
-                if not jobs.heartbeat(job=self.job):
-                    self._stopped.set()
-                    return
-        finally:
+            held = jobs.heartbeat(job=self.job, **progress)
+        except DATABASE_AWAY:
+            if connection.in_atomic_block:
+                raise
             connection.close()
+            self._watch.database_is_away()
+            self.check()
+            return
+        if held:
+            self._watch.held()
+        else:
+            cancelled = Job.objects.filter(pk=self.job.pk, cancel_requested=True).exists()
+            self._watch.stop(Stop.CANCELLED if cancelled else Stop.LOST)
+            self.check()

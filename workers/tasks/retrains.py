@@ -28,10 +28,14 @@ class RetrainArms(Handler):
         registration = Registration.objects.select_related("proposal__baseline").get(
             pk=self.job.target_id
         )
+        baseline: Baseline = registration.proposal.baseline
+        if registration.state == RegistrationState.COMPLETE:  # killed between verdict and bank
+            if bank.absorb(registration=registration):
+                fit_calibrations(baseline)
+            return
         if registration.state != RegistrationState.RUNNING:
             return
         report.stage("Encoding examples")
-        baseline: Baseline = registration.proposal.baseline
         loaded = load_baseline(baseline.pk)
         behaviours = planned_behaviours(registration)
         pending = self._pending(registration)

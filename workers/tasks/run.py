@@ -1,6 +1,8 @@
 """The two Celery tasks: run one job, and sweep. What each kind of job does is in its own module."""
 
+import errno
 import logging
+import multiprocessing
 import os
 import socket
 from uuid import UUID
@@ -9,7 +11,7 @@ import psycopg
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import OperationalError
+from django.db import connection
 from django.utils.module_loading import import_string
 
 from curation.models import Job, JobKind, JobState
@@ -20,7 +22,15 @@ from workers.formats.resource_guard import ResourceLimitExceeded
 from workers.influence.interface import NoUsableSeed
 from workers.influence.replay import NotReplayable
 from workers.tasks.handler import Handler
-from workers.tasks.report import JobReport, JobStopped
+from workers.tasks.report import JobReport
+from workers.tasks.watch import (
+    DATABASE_AWAY,
+    JobLimits,
+    JobStopped,
+    JobWatch,
+    Stop,
+    end_process,
+)
 from workers.training.networks.settings import ArchitectureError
 from workers.training.recipe import RecipeError
 
@@ -52,28 +62,35 @@ REFUSALS = (
 
 
 @app.task(name="workers.tasks.run.run_job")
-def run_job(job_id: str) -> None:
-    """Claim the job and run its handler; a second delivery of the same message changes nothing."""
-    job = jobs.claim(job_id=UUID(job_id), worker=_worker_name())
+def run_job(job_id: str, fairly: bool = False) -> None:
+    """Claim a job and run its handler; a second delivery of the same message changes nothing.
+
+    A message from the broker says `fairly`: it stands for one job of its queue, and the worker
+    takes the one whose turn it is.
+    """
+    claim = jobs.claim_fairly if fairly else jobs.claim
+    job = claim(job_id=UUID(job_id), worker=_worker_name())
     if job is None:
         return
     handler = import_string(HANDLERS[JobKind(job.kind)])(job)
+    watch = watch_over(job, handler)
     try:
-        with JobReport(job, heartbeat_seconds=settings.JOB_LEASE_SECONDS / 3) as report:
+        with JobReport(job, watch) as report:
             handler.run(report)
-    except JobStopped:
-        _end_stopped(job, handler)
+    except JobStopped as stop:
+        if watch.interrupted and not connection.in_atomic_block:
+            connection.close()  # the signal may have come in the middle of a query
+        _end_stopped(job, handler, watch, stop.reason)
     except REFUSALS as error:
         _fail(job, handler, str(error))
     except ValidationError as error:
         _fail(job, handler, " ".join(error.messages))
-    except (OperationalError, psycopg.OperationalError):
-        raise  # the database is away: the lease runs out and the job is taken up again
-    except MemoryError:
-        _fail(job, handler, "The job needed more memory than this worker may use.")
-    except SoftTimeLimitExceeded:
-        _fail(job, handler, "The job ran longer than the limit and was ended.")
-    except Exception:
+    except (*DATABASE_AWAY, psycopg.OperationalError):
+        raise  # the lease runs out and the job is taken up again
+    except Exception as error:
+        if message := _shortage(error, watch):
+            _fail(job, handler, message)
+            return
         logger.exception("job %s failed", job.pk)
         _fail(
             job,
@@ -84,6 +101,19 @@ def run_job(job_id: str) -> None:
         jobs.end(job=job, state=JobState.SUCCEEDED)
         if job.project.is_sample:
             sample_project.advance(project=job.project)
+
+
+def watch_over(job: Job, handler: Handler) -> JobWatch:
+    """The watch of a job; in a pool process it may end the process, which the worker replaces."""
+    watch = JobWatch(job, JobLimits.from_settings(), settings.JOB_LEASE_SECONDS)
+    if multiprocessing.current_process().name != "MainProcess":
+
+        def give_up(reason: Stop) -> None:
+            _end_stopped(job, handler, watch, reason)
+            end_process()
+
+        watch.give_up = give_up
+    return watch
 
 
 @app.task(name="workers.tasks.run.sweep_jobs")
@@ -100,7 +130,25 @@ def _fail(job: Job, handler: Handler, message: str) -> None:
         handler.failed(message)
 
 
-def _end_stopped(job: Job, handler: Handler) -> None:
-    job.refresh_from_db(fields=["cancel_requested"])
-    if job.cancel_requested and jobs.end(job=job, state=JobState.CANCELLED, error="Cancelled."):
-        handler.failed("Cancelled.")
+def _end_stopped(job: Job, handler: Handler, watch: JobWatch, reason: Stop) -> None:
+    if reason == Stop.SHUTDOWN:
+        jobs.hand_back(job=job)
+    elif reason == Stop.CANCELLED:
+        if jobs.end(job=job, state=JobState.CANCELLED, error="Cancelled."):
+            handler.failed("Cancelled.")
+    elif reason != Stop.LOST:
+        _fail(job, handler, watch.limits.message(reason))
+
+
+def _shortage(error: Exception, watch: JobWatch) -> str:
+    """What the user is told when memory, time or the disk ran out; empty for other errors."""
+    out_of_memory = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+    if out_of_memory:
+        return "The job needed more memory than this worker may use."
+    if isinstance(error, SoftTimeLimitExceeded):
+        return watch.limits.message(Stop.TIME)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full; tell the operator, then try the job again."
+    return ""

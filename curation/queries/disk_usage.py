@@ -1,0 +1,77 @@
+"""Which stored files a project's rows name, and how much room its quota leaves."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import ForeignKey, Sum
+
+from curation.models import (
+    BankEdit,
+    BankRetrain,
+    BaselineRun,
+    DatasetVersion,
+    Influence,
+    LabelCheck,
+    Model,
+    Project,
+    StoredFile,
+    Upload,
+    UploadPart,
+)
+
+# Every foreign key to a stored file, with the way from its row to the project.
+FILE_KEYS: tuple[tuple[type[Any], tuple[str, ...], str], ...] = (
+    (DatasetVersion, ("source_file", "examples_file"), "dataset__project"),
+    (BaselineRun, ("parameters_file",), "baseline__project"),
+    (Influence, ("scores_file", "per_seed_file"), "baseline__project"),
+    (BankEdit, ("edits_file",), "baseline__project"),
+    (BankRetrain, ("parameters_file",), "baseline__project"),
+    (LabelCheck, ("score_file",), "baseline__project"),
+    (Upload, ("stored_file",), "project"),
+    (UploadPart, ("stored_file",), "upload__project"),
+)
+
+
+def file_keys_of_models() -> set[tuple[str, str]]:
+    """(model, field) of every foreign key to a stored file, from Django's own registry."""
+    from django.apps import apps
+
+    return {
+        (model.__name__, field.name)
+        for model in apps.get_app_config("curation").get_models()
+        for field in model._meta.get_fields()
+        if isinstance(field, ForeignKey) and field.related_model is StoredFile
+    }
+
+
+def files_in_use(project: Project | None = None) -> set[str]:
+    """The hashes of all files that rows of the project, or of any project, name."""
+    used: set[str] = set()
+    for model, fields, path in FILE_KEYS:
+        rows = model._default_manager.all()
+        rows = rows if project is None else rows.filter(**{path: project})
+        for field in fields:
+            used.update(_hashes(rows.values_list(field, flat=True).iterator(10_000)))
+    models = Model.objects.all() if project is None else project.models.all()
+    for stored in models.values_list("files", flat=True):
+        used.update(stored.values())
+    runs = BaselineRun.objects.exclude(trajectory_files={})
+    runs = runs if project is None else runs.filter(baseline__project=project)
+    for stored in runs.values_list("trajectory_files", flat=True):
+        used.update(_hashes(stored.values()))
+    return used
+
+
+def _hashes(values: Iterable[Any]) -> Iterable[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def bytes_in_use(project: Project) -> int:
+    """The size of everything that the project keeps; a file named twice counts once."""
+    stored = StoredFile.objects.filter(pk__in=files_in_use(project))
+    return int(stored.aggregate(total=Sum("size"))["total"] or 0)
+
+
+def room_left(project: Project) -> int:
+    """Bytes until the project's quota is full; negative when it is exceeded."""
+    return int(project.disk_quota_bytes) - bytes_in_use(project)
