@@ -1,33 +1,18 @@
 """The page of the API's documentation in a real browser, under the content security policy."""
 
-import os
-import shutil
-
 import pytest
 
 pytestmark = pytest.mark.django_db(transaction=True)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture
-def page(settings, monkeypatch):
+def page(settings, monkeypatch, chromium):
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": plain}
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is not installed")
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page()
-        browser.close()
+    page = chromium.new_page()
+    yield page
+    page.close()
 
 
 def test_it_lists_the_operations_and_the_policy_blocks_nothing(page, live_server):

@@ -71,6 +71,7 @@ def test_starting_computations_has_a_limit_of_its_own(api, world, settings):
 
 @pytest.mark.django_db
 def test_guessing_tokens_is_slowed_down(settings):
-    statuses = [Api("hunch_abcdef_guess").get("/me").status_code for _ in range(62)]
+    # The allowance refills by one a second, so a slow machine may be let in a few times more.
+    statuses = [Api("hunch_abcdef_guess").get("/me").status_code for _ in range(150)]
     assert statuses[:60] == [401] * 60
-    assert statuses[60:] == [429] * 2
+    assert statuses.count(429) > 30

@@ -141,6 +141,7 @@ def _choose(
         found = optimize.linprog(-gain / unit, rows, limits, bounds=(0, 1), method="highs")
         if found.success:
             chosen = np.asarray(np.asarray(found.x) > 1 - 1e-7, np.bool_)
+            _mend(chosen, np.asarray(found.x) > 1e-7, gain, sizes, harm, budget, tolerances)
     room = budget - sizes[chosen].sum()
     slack = tolerances - harm[:, chosen].sum(axis=1)
     small = TOLERANCE * np.maximum(tolerances, np.abs(harm).max(axis=1, initial=0.0))
@@ -152,6 +153,39 @@ def _choose(
             room -= sizes[group]
             slack = slack - harm[:, group]
     return chosen
+
+
+def _mend(
+    chosen: BoolArray,
+    in_relaxation: BoolArray,
+    gain: FloatArray,
+    sizes: IntArray,
+    harm: FloatArray,
+    budget: float,
+    tolerances: FloatArray,
+) -> None:
+    """Make the rounded relaxation keep its guards again, in place: a group that was rounded down
+    may have made up for the harm of others. It is taken whole where it fits; else groups are given
+    up for good, the least gain for the harm first. No group at all keeps every guard."""
+
+    def excess(without: FloatArray) -> float:
+        return float(np.maximum(without - tolerances, 0.0).sum())
+
+    available = in_relaxation & ~chosen
+    small = TOLERANCE * np.maximum(tolerances, np.abs(harm).max(axis=1, initial=0.0)).sum()
+    while (before := excess(harm[:, chosen].sum(axis=1))) > small:
+        total = harm[:, chosen].sum(axis=1)
+        room = budget - sizes[chosen].sum()
+        fitting = np.flatnonzero(available & (sizes <= room))
+        after = [excess(total + harm[:, group]) for group in fitting]
+        if after and min(after) < before:
+            taken = fitting[int(np.argmin(after))]
+            chosen[taken], available[taken] = True, False
+            continue
+        held = np.flatnonzero(chosen)
+        relief = np.array([before - excess(total - harm[:, group]) for group in held])
+        worth = np.where(relief > 0, gain[held] / np.maximum(relief, 1e-300), np.inf)
+        chosen[held[int(np.argmin(worth))]] = False
 
 
 def _binding(
