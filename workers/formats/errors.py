@@ -1,4 +1,5 @@
-"""The one error that reading an untrusted upload raises: which file, row or field, and which rule."""
+"""The one error that reading an untrusted upload raises: which file, row or field, and which
+rule."""
 
 from __future__ import annotations
 
