@@ -7,8 +7,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from workers.influence.behaviours import Behaviour, behaviour_values
-from workers.influence.edit_aware import NotEditAware, linearise, prepare, step_metric
+from workers.influence.edit_aware import NotEditAware, linearise, prepare
 from workers.influence.replay import Replay
+from workers.influence.step_metric import step_metric
 from workers.training.batched import train_many
 from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout

@@ -5,14 +5,15 @@ First-order scores rank edits well and miss their size: removing examples change
 that held the others back, and the third copy of an example teaches less than the first. Both are
 in the network linearised at its trained weights, y(δ) = y⁰ + Jδ, trained to the end of
 
-    F_w(δ) = Σ wᵢ ℓᵢ(y⁰ᵢ + Jᵢδ) / n - g₀·δ + |δ|²_M / 2,        g₀ = Σ ∇ℓᵢ / n,
+    F_w(δ) = Σ wᵢ ℓᵢ(y⁰ᵢ + Jᵢδ) / n - s g₀·δ + |δ|²_sM / 2,        g₀ = Σ ∇ℓᵢ / n,
 
-a convex problem whose minimum for unedited weights is δ = 0. The metric of the proximal term is
-that of the training run itself: M = diag(1/c) with c_p = Σₜ ηₜ / √(v̂ₜₚ + ε) for AdamW and
-c_p = Σₜ ηₜ / (1 - μ) for SGD, the distance that parameter p travels for a constant gradient of 1.
-Training that long is, to first order in its length, the proximal step with that metric (early
-stopping as ridge: Ali, Kolter & Tibshirani 2019), so there is no damping to choose. For each
-behaviour b, with δ¹ the first Newton step and δ* the minimum,
+a convex problem whose minimum for unedited weights (s = 1) is δ = 0. The metric of the proximal
+term is that of the training run itself: M = diag(1/c), with c how far the run moves each parameter
+for a constant gradient of 1. Training that long is, to first order in its length, the proximal step
+with that metric (early stopping as ridge: Ali, Kolter & Tibshirani 2019), so there is no damping to
+choose. With AdamW the edit changes the metric itself, by s = c(1) / c(w) (`step_metric`): the term
+-s g₀ is what the unedited run's own distance from its start, M⁻¹g₀, weighs in the new metric. For
+each behaviour b, with δ¹ the first Newton step and δ* the minimum,
 
     prediction = replay + κ · slope · (∇b·δ* - ∇b·δ¹),   κ = replay / (slope · ∇b·δ¹) within [½, 2],
 
@@ -21,9 +22,9 @@ the ratio of optimum to first step, and a bounded correction where the first ste
 is worth as much as the linearised network resembles the trained one, which `agreement` tells: the
 correlation of both scores. Groups of edits: Koh et al. 2019; Basu et al. 2020.
 
-Cost: prepared once a seed for about C training epochs (C outputs); then each edit takes a few
-matrix products of size N·C × r, with the features J√c projected to r dimensions by a sparse sign
-projection (Johnson–Lindenstrauss; exact where the network has at most r parameters).
+Cost: prepared once a seed for about C training epochs (C outputs), 8 more for AdamW; then each edit
+takes a few matrix products of size N·C × r, with the features J√c projected to r dimensions by a
+sparse sign projection (Johnson–Lindenstrauss; exact where the network has at most r parameters).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from torch.func import jacrev, vmap
 from workers.influence.behaviours import Behaviour
 from workers.influence.interface import InfluenceScores, Progress, shared_problem
 from workers.influence.linearised import Linearised
-from workers.training.optimizers import learning_rates
+from workers.influence.step_metric import MetricChange, metric_change, step_metric
 from workers.training.trainer import TrainingRun
 
 Array = NDArray[np.float64]
@@ -56,27 +57,6 @@ SMALLEST_SHARE, LARGEST_SHARE = 0.5, 2.0
 
 class NotEditAware(ValueError):
     """The edit-aware estimate does not fit this problem; the message says why."""
-
-
-def step_metric(run: TrainingRun) -> Tensor:
-    """(P,) c: how far each parameter travels in the whole run under a constant gradient of 1.
-
-    Raises NotEditAware when the run has no recorded trajectory.
-    """
-    if run.trajectory is None:
-        raise NotEditAware("the run has no recorded trajectory")
-    recipe, steps = run.problem.recipe, run.problem.number_of_steps
-    rates = learning_rates(recipe, steps)
-    if recipe.optimizer == "sgd":
-        return torch.full_like(run.parameters, sum(rates) / (1 - recipe.momentum))
-    total = torch.zeros_like(run.parameters)
-    recorded = [step for step in run.trajectory.steps if step > 0]
-    before = 0
-    for step in recorded:
-        second = run.trajectory.rows(step)[2] / (1 - recipe.beta2**step)
-        total += sum(rates[before : min(step, steps)]) / torch.sqrt(second + recipe.epsilon)
-        before = step
-    return total
 
 
 @dataclass(frozen=True)
@@ -97,11 +77,16 @@ class LinearisedRetrain:
     eigenvectors: Tensor
     """(r, r)."""
     loss: str
+    change: MetricChange | None = None
+    """What an edit does to the metric; None where it does nothing."""
 
     def scores(self) -> Tensor:
-        """(N, K) first-order scores of the linearised network: -∇b·(H + I)⁻¹∇ℓᵢ / n."""
+        """(N, K) the linearised network's own: -∇b·(H + I)⁻¹(∇ℓᵢ / n - g₀ ∂s/∂wᵢ)."""
         inner = self._precondition(self.behaviours)
-        return -(self._example_gradients() @ inner.T) / self.denominator
+        scores = -(self._example_gradients() @ inner.T) / self.denominator
+        if self.change is not None:
+            scores += self.change.slopes @ (inner * self._start()).T
+        return scores
 
     def responses(self, train_indices: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(K,) changes of the behaviours by the first Newton step and at the optimum.
@@ -110,54 +95,21 @@ class LinearisedRetrain:
         """
         all_weights = self.outputs.new_ones(len(self.outputs))
         all_weights[train_indices] = weights.to(all_weights.dtype)
-        residuals = self._residuals(self.outputs)
-        start = self._pull(residuals) / self.denominator
+        residuals, start = self._residuals(self.outputs), self._start()
+        metric = torch.ones_like(start)
         moved = self._pull(residuals * (all_weights - 1)[:, None]) / self.denominator
+        if self.change is not None:
+            new = weights.to(start.dtype)
+            metric = self.change.factor(train_indices, new)
+            moved = moved - start * ((new - 1) @ self.change.slopes[train_indices])
         first = -self._precondition(moved[None])[0]
-        optimum = self._minimise(all_weights, start, float(moved.norm()))
+        problem = _EditedProblem(self, all_weights, metric, start)
+        optimum = problem.minimise(float(moved.norm()))
         return self.behaviours @ first, self.behaviours @ optimum
 
-    def _minimise(self, weights: Tensor, start: Tensor, scale: float) -> Tensor:
-        """Newton steps with backtracking, each by preconditioned conjugate gradients."""
-        delta = torch.zeros_like(start)
-        value = self._objective(delta, weights, start)
-        for _ in range(NEWTON_STEPS):
-            outputs = self._outputs(delta)
-            gradient = (
-                self._pull(self._residuals(outputs) * weights[:, None]) / self.denominator
-                - start
-                + delta
-            )
-            if float(gradient.norm()) <= TOLERANCE * scale:
-                return delta
-            step = self._newton_step(outputs, weights, gradient)
-            length = 1.0
-            while True:
-                candidate = delta + length * step
-                new_value = self._objective(candidate, weights, start)
-                if new_value <= value or length < 1e-3:
-                    break
-                length /= 2
-            delta, value = candidate, new_value
-        return delta
-
-    def _newton_step(self, outputs: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
-        step = torch.zeros_like(gradient)
-        rest = -gradient
-        direction = conditioned = self._precondition(rest[None])[0]
-        energy = rest @ conditioned
-        target = 1e-2 * float(gradient.norm())
-        for _ in range(CONJUGATE_STEPS):
-            product = self._curvature(outputs, weights, direction)
-            length = energy / (direction @ product)
-            step = step + length * direction
-            rest = rest - length * product
-            if float(rest.norm()) <= target:
-                break
-            conditioned = self._precondition(rest[None])[0]
-            energy, last = rest @ conditioned, energy
-            direction = conditioned + energy / last * direction
-        return step
+    def _start(self) -> Tensor:
+        """(r,) g₀."""
+        return self._pull(self._residuals(self.outputs)) / self.denominator
 
     def _outputs(self, delta: Tensor) -> Tensor:
         return self.outputs + (self.features @ delta).view_as(self.outputs)
@@ -183,24 +135,80 @@ class LinearisedRetrain:
         residuals[torch.arange(len(residuals)), self.targets] -= 1
         return residuals
 
-    def _curvature(self, outputs: Tensor, weights: Tensor, direction: Tensor) -> Tensor:
-        moved = (self.features @ direction).view_as(outputs)
-        if self.loss == "squared_error":
+
+@dataclass(frozen=True)
+class _EditedProblem:
+    """F_w of the module for one edit."""
+
+    at: LinearisedRetrain
+    weights: Tensor
+    """(N,) w."""
+    metric: Tensor
+    """(r,) s."""
+    start: Tensor
+    """(r,) g₀."""
+
+    def minimise(self, scale: float) -> Tensor:
+        """Newton steps with backtracking, each by preconditioned conjugate gradients."""
+        delta = torch.zeros_like(self.start)
+        value = self._objective(delta)
+        for _ in range(NEWTON_STEPS):
+            outputs = self.at._outputs(delta)
+            gradient = self._gradient(outputs, delta)
+            if float(gradient.norm()) <= TOLERANCE * scale:
+                return delta
+            step = self._newton_step(outputs, gradient)
+            length = 1.0
+            while True:
+                candidate = delta + length * step
+                new_value = self._objective(candidate)
+                if new_value <= value or length < 1e-3:
+                    break
+                length /= 2
+            delta, value = candidate, new_value
+        return delta
+
+    def _newton_step(self, outputs: Tensor, gradient: Tensor) -> Tensor:
+        step = torch.zeros_like(gradient)
+        rest = -gradient
+        direction = conditioned = self.at._precondition(rest[None])[0]
+        energy = rest @ conditioned
+        target = 1e-2 * float(gradient.norm())
+        for _ in range(CONJUGATE_STEPS):
+            product = self._curvature(outputs, direction)
+            length = energy / (direction @ product)
+            step = step + length * direction
+            rest = rest - length * product
+            if float(rest.norm()) <= target:
+                break
+            conditioned = self.at._precondition(rest[None])[0]
+            energy, last = rest @ conditioned, energy
+            direction = conditioned + energy / last * direction
+        return step
+
+    def _gradient(self, outputs: Tensor, delta: Tensor) -> Tensor:
+        pulled = self.at._pull(self.at._residuals(outputs) * self.weights[:, None])
+        return pulled / self.at.denominator + self.metric * (delta - self.start)
+
+    def _curvature(self, outputs: Tensor, direction: Tensor) -> Tensor:
+        moved = (self.at.features @ direction).view_as(outputs)
+        if self.at.loss == "squared_error":
             curved = 2 * moved
         else:
             weighted = outputs.softmax(1) * moved
             curved = weighted - outputs.softmax(1) * weighted.sum(1, keepdim=True)
-        return self._pull(curved * weights[:, None]) / self.denominator + direction
+        pulled = self.at._pull(curved * self.weights[:, None])
+        return pulled / self.at.denominator + self.metric * direction
 
-    def _objective(self, delta: Tensor, weights: Tensor, start: Tensor) -> float:
-        outputs = self._outputs(delta)
-        if self.loss == "squared_error":
-            losses = (outputs[:, 0] - self.targets) ** 2
+    def _objective(self, delta: Tensor) -> float:
+        outputs = self.at._outputs(delta)
+        if self.at.loss == "squared_error":
+            losses = (outputs[:, 0] - self.at.targets) ** 2
         else:
-            chosen = outputs.gather(1, self.targets[:, None])[:, 0]
+            chosen = outputs.gather(1, self.at.targets[:, None])[:, 0]
             losses = outputs.logsumexp(1) - chosen
-        total = (weights * losses).double().sum() / self.denominator
-        return float(total - (start @ delta) + delta @ delta / 2)
+        total = (self.weights * losses).double().sum() / self.at.denominator
+        return float(total + (self.metric * delta) @ (delta / 2 - self.start))
 
 
 def linearise(
@@ -217,10 +225,12 @@ def linearise(
     at = Linearised.of(run)
     number, outputs = len(at.train), at.outputs(at.train.select(torch.arange(1)).inputs).shape[1]
     size = min(features, at.parameters.numel())
-    if number * outputs * size * at.parameters.element_size() > LARGEST_STATE:
+    if number * (outputs + 2) * size * at.parameters.element_size() > LARGEST_STATE:
         raise NotEditAware(
             f"{number:,} examples of {outputs} outputs are more than the linearised retrain holds"
         )
+    if run.trajectory is None:
+        raise NotEditAware("the run has no recorded trajectory")
     projection = _Projection(step_metric(run), size)
     rows = at.parameters.new_empty(number, outputs, size)
     values = at.parameters.new_empty(number, outputs)
@@ -241,7 +251,7 @@ def linearise(
     eigenvalues, eigenvectors = torch.linalg.eigh(_gauss_newton(unsolved))
     return LinearisedRetrain(
         flat, values, unsolved.targets, unsolved.behaviours, unsolved.denominator,
-        eigenvalues.clamp_min(0), eigenvectors, problem.loss,
+        eigenvalues.clamp_min(0), eigenvectors, problem.loss, metric_change(run, projection),
     )
 
 
@@ -275,8 +285,19 @@ class _Projection:
         scaled = vectors * self.scale
         if self.places is None:
             return scaled
-        result = scaled.new_zeros(*scaled.shape[:-1], self.size)
-        return result.index_add_(-1, self.places, scaled)
+        return self._sum(scaled, self.places)
+
+    def average(self, values: Tensor, importance: Tensor) -> Tensor:
+        """(..., P) to (..., r): means of the parameters of each coordinate, weighted by
+        `importance` (P,)."""
+        if self.places is None:
+            return values
+        total = self._sum(importance, self.places).clamp_min(1e-30)
+        return self._sum(values * importance, self.places) / total
+
+    def _sum(self, values: Tensor, places: Tensor) -> Tensor:
+        result = values.new_zeros(*values.shape[:-1], self.size)
+        return result.index_add_(-1, places, values)
 
 
 @dataclass(frozen=True)
