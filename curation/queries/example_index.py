@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from curation.models import StoredFile
 from curation.services.files import local_path
 
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 20 * 1024**3
 FACET_VALUES = 200
-BATCH_ROWS = 65_536
+BATCH_ROWS = 65_536  # a multiple of 8: signatures pack eight rows a byte
+SIGNATURE_BITS = 512
 SHOWN_FEATURES = 8
 _KEPT = ("example_id", "position", "split", "train_index", "probe_index", "label", "target")
 _LAST = np.int64(2**32 - 1)
@@ -72,14 +73,23 @@ class ExampleIndex:
         if example_ids:
             wanted = pa.array(list(example_ids), self.table.schema.field("example_id").type)
             masks.append(pc.is_in(self.table["example_id"], value_set=wanted))
+        rows = _rows(masks) if masks else None
         if not search:
-            return _rows(masks) if masks else None
-        if not masks:
-            return _rows([_holds(self.table["content"], search)])
-        rows = _rows(masks)
-        if len(rows) * 4 > len(self.table):
+            return rows
+        rows = self._may_hold(search, rows)
+        if rows is None or len(rows) * 2 > len(self.table):
             return _rows([*masks, _holds(self.table["content"], search)])
         return rows[_rows([_holds(self.taken("content", rows), search)])]
+
+    def _may_hold(self, search: str, among: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """Rows whose signature has every trigram of `search`; None where that says nothing."""
+        wanted = np.unique(_trigrams(np.frombuffer(search.lower().encode(), np.uint8)))
+        if not len(wanted):
+            return among
+        signature = self.array("trigrams")
+        together = np.bitwise_and.reduce(signature[wanted], axis=0)
+        found = np.unpackbits(together, count=len(self.table), bitorder="little")
+        return np.flatnonzero(found) if among is None else among[found[among] > 0]
 
     def taken(self, name: str, rows: NDArray[np.int64]) -> pa.ChunkedArray:
         """Values of ascending rows, taken batch by batch: nothing is copied into one piece."""
@@ -138,6 +148,13 @@ class ExampleIndex:
         keys = np.full(len(self.table), _LAST)
         keys[self.array("train_rows")] = _sortable(np.abs(scores) if magnitude else scores)
         return keys
+
+
+def _trigrams(text: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The signature's bit of each three neighbouring bytes."""
+    first, second, third = (text[k : len(text) - 2 + k].astype(np.uint32) for k in range(3))
+    mixed = (first * 0x9E3779B1 ^ second * 0x85EBCA77 ^ third * 0xC2B2AE3D) & 0xFFFFFFFF
+    return (mixed >> 15).astype(np.int64) % SIGNATURE_BITS
 
 
 def _holds(values: pa.ChunkedArray, search: str) -> pa.ChunkedArray:
@@ -236,12 +253,45 @@ def _describe(folder: Path) -> None:
     split = table["split"].cast(pa.string())
     for name in ("train", "probe"):
         np.save(folder / f"{name}_rows.npy", _rows([pc.equal(split, name)]))
+    _write_signatures(folder, table["content"])
     facets = {
         name: _facet(table[name], split)
         for name in table.column_names
         if name == "label" or name.startswith("attribute_")
     }
     (folder / "facets.json").write_text(json.dumps(facets))
+
+
+def _write_signatures(folder: Path, contents: pa.ChunkedArray) -> None:
+    """One row of bits for each trigram class: which contents hold one of that class, in any case.
+
+    A search reads the few rows of its own trigrams and looks closely at what they leave
+    (Faloutsos & Christodoulakis 1984, signature files, stored by bit slices).
+    """
+    signatures = np.lib.format.open_memmap(
+        folder / "trigrams.npy", "w+", np.uint8, (SIGNATURE_BITS, -(-len(contents) // 8))
+    )
+    place = 0
+    for chunk in contents.chunks:
+        lowered = pc.utf8_lower(pc.fill_null(chunk, ""))
+        offsets = np.frombuffer(lowered.buffers()[1], np.int32)[
+            lowered.offset : lowered.offset + len(lowered) + 1
+        ]
+        data = lowered.buffers()[2]
+        text = (
+            np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+            if data
+            else np.empty(0, np.uint8)
+        )
+        bits = np.zeros((SIGNATURE_BITS, len(chunk)), bool)
+        if len(text) > 2:
+            row = np.repeat(np.arange(len(chunk)), np.diff(offsets))
+            inside = row[:-2] == row[2:]
+            bits[_trigrams(text)[inside], row[:-2][inside]] = True
+        packed = np.packbits(bits, axis=1, bitorder="little")
+        signatures[:, place : place + packed.shape[1]] = packed
+        place += packed.shape[1]
+    signatures.flush()
 
 
 def _rank(values: pa.ChunkedArray) -> NDArray[np.uint32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.models import DatasetVersion, Influence
+from curation.queries.arrays import stored_array
 from curation.queries.example_index import ExampleIndex, open_index
 from curation.services.files import local_path
 
@@ -89,7 +90,7 @@ class ExampleTable:
         """
         scores = None
         if influence is not None:
-            scores = np.load(local_path(influence.scores_file), mmap_mode="r", allow_pickle=False)
+            scores = stored_array(influence.scores_file)
         keys = self._keys(sort, scores)
         rows = self._matching(filter)
         numbers = self.index.ordered(

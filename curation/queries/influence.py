@@ -1,21 +1,24 @@
 """Reading influence scores: the most helpful and most harmful training examples of a behaviour."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.models import Behaviour, Influence
+from curation.models import Behaviour, Influence, StoredFile
+from curation.queries.arrays import stored_array
 from curation.queries.examples import ExampleTable
-from curation.services.files import local_path
+
+MOST_KEPT = 20_000
 
 
 def extreme_indices(
     *, behaviour: Behaviour, method: str, helpful: bool, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(train indices, scores) of the `count` training examples whose weight most improves the
-    behaviour
-    (or worsens it), the strongest first; fewer when fewer have that sign, none without scores.
+    behaviour (or worsens it), the strongest first; fewer when fewer have that sign, none without
+    scores.
 
     A higher weight of a helpful example moves the behaviour in its better direction.
     """
@@ -26,14 +29,28 @@ def extreme_indices(
     )
     if influence is None:
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    scores = np.load(local_path(influence.scores_file), mmap_mode="r", allow_pickle=False)
-    better = 1 if behaviour.better == "higher" else -1
-    gain = np.asarray(scores) * (better if helpful else -better)
-    count = min(count, len(gain))
-    top = np.argpartition(-gain, count - 1)[:count] if count else np.empty(0, np.int64)
-    top = top[np.argsort(-gain[top], kind="stable")]
-    top = top[gain[top] > 0]
+    scores = stored_array(influence.scores_file)
+    lowest = helpful != (behaviour.better == "higher")
+    if count > MOST_KEPT:
+        top = _extremes(scores, lowest, count)
+    else:
+        top = _kept_extremes(influence.scores_file, lowest)[:count].astype(np.int64)
     return top, scores[top]
+
+
+@lru_cache(maxsize=64)
+def _kept_extremes(stored: StoredFile, lowest: bool) -> NDArray[np.int32]:
+    """Stored scores never change, so a process keeps the strongest of those it has read."""
+    return _extremes(stored_array(stored), lowest, MOST_KEPT).astype(np.int32)
+
+
+def _extremes(scores: NDArray[np.float32], lowest: bool, count: int) -> NDArray[np.int64]:
+    """Indices of at most `count` lowest negative or highest positive scores, strongest first."""
+    strength = -np.asarray(scores) if lowest else np.asarray(scores)
+    found = np.flatnonzero(strength > 0)
+    if len(found) > count:
+        found = found[np.argpartition(-strength[found], count - 1)[:count]]
+    return found[np.argsort(-strength[found], kind="stable")]
 
 
 def extreme_examples(

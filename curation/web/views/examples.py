@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -21,9 +20,9 @@ from curation.models import (
     VersionState,
 )
 from curation.queries.access import get_for
+from curation.queries.arrays import stored_array
 from curation.queries.examples import SORTS, ExampleFilter, ExampleTable
 from curation.queries.predictions import DEFAULT_METHOD
-from curation.services.files import local_path
 from curation.web.charts.histogram import influence_bar
 from curation.web.formatting import decimals_for, signed
 from curation.web.views.datasets import trail_to
@@ -280,7 +279,7 @@ def _influences(version: DatasetVersion, train_index: int | None) -> list[dict[s
     for influence in Influence.objects.filter(
         baseline_id=newest, method=DEFAULT_METHOD, behaviour__archived_at=None
     ).select_related("behaviour", "scores_file"):
-        scores = np.load(local_path(influence.scores_file), mmap_mode="r", allow_pickle=False)
+        scores = stored_array(influence.scores_file)
         score = float(scores[train_index])
         behaviour = influence.behaviour
         rows.append(
