@@ -31,6 +31,8 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail("There is no Chromium; install Debian's package chromium.")
         pytest.skip("There is no Chromium (Debian's package chromium).")
+    # Playwright's loop runs in the tests' thread until the end of the session.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

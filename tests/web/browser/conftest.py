@@ -1,6 +1,5 @@
 """A real Chromium, a live site, and a worker that does the jobs while the pages are looked at."""
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from curation.services import jobs
 
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's loop runs in the tests' thread
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 PASSWORD = "a long pass phrase"
