@@ -123,7 +123,7 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
         except KeyError as error:
             raise Http404("The dataset has no such column.") from error
         attributes = [
-            {"name": name, "title": f"Column {name.removeprefix('attribute_')}", "values": values}
+            {"name": name, "title": name.removeprefix("attribute_"), "values": values}
             for name in table.attributes[:6]
             if 1 < len(values := table.values(name, limit=31)) <= 30
         ]
