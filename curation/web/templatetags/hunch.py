@@ -139,6 +139,12 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def probability(value: float | None) -> str:
+    """A p-value: three decimals, and never a zero that it is not."""
+    return "< 0.001" if value is not None and value < 0.001 else formatting.number(value, 3)
+
+
+@register.filter
 def words(name: str) -> str:
     """``learning_rate`` → ``Learning rate``."""
     return name.replace("_", " ").capitalize()
