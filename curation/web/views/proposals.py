@@ -122,7 +122,7 @@ def proposal(request: HttpRequest, pk: str) -> HttpResponse:
         slider_most=min(500, max(found.baseline.dataset_version.train_count // 4, 1)),
         has_behaviours=form.fields["behaviour"].queryset.exists(),  # type: ignore[attr-defined]
         hypothesis_form=HypothesisForm(initial={"hypothesis": found.hypothesis}),
-        batches=found.edit_batches.select_related("created_by")[:8],
+        batches=found.edit_batches.defer("previous").select_related("created_by")[:8],
         registrations=found.registrations.order_by("-created_at"),
         saved=len(current_predictions(found)),
         **_prediction_context(found),
