@@ -11,6 +11,7 @@ from curation.queries.arrays import stored_array
 from curation.queries.examples import ExampleTable
 
 MOST_KEPT = 20_000
+SAMPLED_EVERY = 64
 
 
 def extreme_indices(
@@ -44,10 +45,22 @@ def _kept_extremes(stored: StoredFile, lowest: bool) -> NDArray[np.int32]:
     return _extremes(stored_array(stored), lowest, MOST_KEPT).astype(np.int32)
 
 
+def _floor(strength: NDArray[np.float32], count: int) -> float:
+    """A value that likely more than `count` strengths exceed, from a sample; at least 0.
+
+    Sorting what lies above it takes a tenth of the time of partitioning everything.
+    """
+    sample = strength[::SAMPLED_EVERY]
+    rank = 3 * count // (2 * SAMPLED_EVERY) + 8
+    return max(0.0, float(np.partition(sample, -rank)[-rank])) if rank < len(sample) else 0.0
+
+
 def _extremes(scores: NDArray[np.float32], lowest: bool, count: int) -> NDArray[np.int64]:
     """Indices of at most `count` lowest negative or highest positive scores, strongest first."""
     strength = -np.asarray(scores) if lowest else np.asarray(scores)
-    found = np.flatnonzero(strength > 0)
+    found = np.flatnonzero(strength > _floor(strength, count))
+    if len(found) < count:
+        found = np.flatnonzero(strength > 0)
     if len(found) > count:
         found = found[np.argpartition(-strength[found], count - 1)[:count]]
     return found[np.argsort(-strength[found], kind="stable")]
