@@ -23,3 +23,9 @@ def ladder_of(registration: Registration, behaviour: Behaviour) -> Ladder | None
         behaviour=behaviour.name,
         unit=behaviour.unit,
     )
+
+
+def notes_of(registration: Registration) -> list[str]:
+    """Which rungs had not converged, in words."""
+    stored = StoredLadder.objects.filter(registration=registration).first()
+    return list(stored.notes) if stored else []

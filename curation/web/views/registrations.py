@@ -22,7 +22,7 @@ from curation.models import (
     Verdict,
 )
 from curation.queries.access import Right, get_for
-from curation.queries.ladders import ladder_of
+from curation.queries.ladders import ladder_of, notes_of
 from curation.queries.plans import plans_of
 from curation.services import ladders, registrations, reviews, verdicts
 from curation.web.charts.forest import Measure
@@ -180,7 +180,7 @@ def _ladder_context(registration: Registration, primary: Verdict | None) -> dict
         }
     return {
         "ladder": found,
-        "ladder_notes": registration.ladder.notes,
+        "ladder_notes": notes_of(registration),
         "ladder_chart": waterfall(
             (RUNGS[0].title, found.start),
             [WaterfallStep(gap.name.capitalize(), gap.amount, gap.sentence) for gap in found.gaps],

@@ -50,7 +50,7 @@ def suggest(request: HttpRequest, pk: str) -> HttpResponse:
         trail=[*_trail_to(behaviour), ("Suggest edits", "")],
         behaviour=behaviour,
         form=form,
-        earlier=behaviour.suggestions.all()[:20],
+        earlier=Suggestion.objects.filter(behaviour=behaviour)[:20],
         status=status_of(form),
     )
 
