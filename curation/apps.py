@@ -13,4 +13,4 @@ class CurationConfig(AppConfig):
 
 
 class CurationAdminConfig(AdminConfig):
-    default_site = "curation.admin.site.ReviewSite"
+    default_site = "curation.review_site.ReviewSite"

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from curation.models import Registration, RegistrationState, Retrain
-from curation.services import audit
+from curation.services import audit, registrations
 
 LONGEST_REASON = 2000
 
@@ -69,3 +69,40 @@ def review_retrain(*, retrain: Retrain, accepted: bool, reason: str, by: Any) ->
         reason=reason,
     )
     return retrain
+
+
+@transaction.atomic
+def request_more_seeds(
+    *, registration: Registration, number_of_seeds: int, reason: str, by: Any
+) -> Registration:
+    """Register a follow-up test of the same edits on so many fresh seeds, and start it.
+
+    The first test keeps its plan and its verdict: adding seeds to it after a look would choose the
+    outcome.
+
+    Raises:
+        ValidationError: no reason is given, the first test has not ended, or the number of seeds
+            is out of bounds.
+    """
+    if not reason.strip():
+        raise ValidationError({"reason": "Say why more seeds are needed."})
+    if registration.state not in (RegistrationState.COMPLETE, RegistrationState.INVALIDATED):
+        raise ValidationError("Only a test that has ended can be followed by another.")
+    follow_up = registrations.register(
+        proposal=registration.proposal,
+        primary_behaviour=registration.primary_behaviour,
+        number_of_seeds=number_of_seeds,
+        smallest_effect=registration.smallest_effect,
+        level=registration.level,
+        by=by,
+    )
+    audit.record(
+        action="more seeds requested",
+        actor=by,
+        project=registration.project,
+        target=registration,
+        follow_up=str(follow_up.pk),
+        reason=reason.strip(),
+    )
+    registrations.start(registration=follow_up, by=by)
+    return follow_up

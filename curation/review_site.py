@@ -1,4 +1,5 @@
-"""The review site: Django's admin under the project's name."""
+"""The review site: Django's admin under the project's name. Its pages are in `curation/admin`,
+which may be imported only once the site exists."""
 
 from django.contrib.admin import AdminSite
 
