@@ -192,7 +192,9 @@ def make_site() -> dict[str, Any]:
         model=training_setup.create_model(
             project=project, name="m", architecture={"name": "bag_of_embeddings"}, by=user
         ),
-        recipe=training_setup.create_recipe(project=project, name="r", settings={"epochs": 2}, by=user),
+        recipe=training_setup.create_recipe(
+            project=project, name="r", settings={"epochs": 2}, by=user
+        ),
         seeds=list(range(SEEDS)), next_seed=SEEDS, state="ready", created_by=user,
     )  # fmt: skip
     draw = np.random.default_rng(0)

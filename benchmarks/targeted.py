@@ -125,7 +125,9 @@ def measure(one: BenchmarkTask, developed_on: bool) -> list[Row]:
                 aware.append(robust_mean(by_seed[:, None, :])[0, k])
             own = np.stack([effects[k, :, k] for k in range(len(edits))])
             found = Measured(
-                np.array(first), np.array(aware), own.mean(1),
+                np.array(first),
+                np.array(aware),
+                own.mean(1),
                 own.std(1, ddof=1) / np.sqrt(len(FRESH_SEEDS)),
             )
             rows += rows_of(title, f"{kind}, {size:.0%}", found)
@@ -151,8 +153,15 @@ def rows_of(title: str, what: str, found: Measured) -> list[Row]:
         ratio = found.actual / predicted
         low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75])
         rows.append(
-            Row(title, subject, f"actual / predicted, {what}", float(middle), float(low),
-                float(high), target)
+            Row(
+                title,
+                subject,
+                f"actual / predicted, {what}",
+                float(middle),
+                float(low),
+                float(high),
+                target,
+            )
         )
         pearson = float(np.corrcoef(found.actual, predicted)[0, 1])
         rows.append(Row(title, subject, f"Pearson, {what}", pearson))

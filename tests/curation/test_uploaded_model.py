@@ -46,9 +46,7 @@ def test_an_uploaded_encoder_is_frozen_and_its_head_attributed(project, owner):
         dataset=dataset, source_file=source, file_name="tweets.jsonl", by=owner
     )
     run_jobs(project)
-    datasets.import_version(
-        version=version, column_mapping=sample_project.COLUMN_MAPPING, by=owner
-    )
+    datasets.import_version(version=version, column_mapping=sample_project.COLUMN_MAPPING, by=owner)
     run_jobs(project)
     version.refresh_from_db()
     baseline, _ = training_setup.create_baseline(

@@ -73,10 +73,16 @@ def test_scores_equal_a_loop_over_checkpoints_and_examples(
 
 
 def test_scores_tend_to_those_of_replay_as_the_learning_rate_vanishes() -> None:
-    run = recorded(problem_with(
-        ARCHITECTURE, optimizer="sgd", momentum=0.0, weight_decay=0.0, learning_rate=1e-7,
-        schedule="constant",
-    ))
+    run = recorded(
+        problem_with(
+            ARCHITECTURE,
+            optimizer="sgd",
+            momentum=0.0,
+            weight_decay=0.0,
+            learning_rate=1e-7,
+            schedule="constant",
+        )
+    )
     exact = build_method("replay").scores([run], behaviours_for(run.problem)).per_seed[0]
     size = np.abs(exact).max()
     np.testing.assert_allclose(scores_of(run) / size, exact / size, rtol=1e-4, atol=1e-5)

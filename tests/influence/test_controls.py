@@ -61,13 +61,21 @@ def bm25(query: list[int], document: list[int], documents: list[list[int]]) -> f
 
 def expected(behaviours: list[Behaviour], examples: EncodedExamples, alike) -> np.ndarray:
     """(N, K) from alike(behaviour, probe, i), pair by pair."""
-    return np.array([
-        [sign(one) * np.mean([
-            agreement(one, probe, examples.targets[place]) * alike(one, probe, place)
-            for probe in range(len(one.examples))
-        ]) for one in behaviours]
-        for place in range(len(examples))
-    ])
+    return np.array(
+        [
+            [
+                sign(one)
+                * np.mean(
+                    [
+                        agreement(one, probe, examples.targets[place]) * alike(one, probe, place)
+                        for probe in range(len(one.examples))
+                    ]
+                )
+                for one in behaviours
+            ]
+            for place in range(len(examples))
+        ]
+    )
 
 
 @pytest.mark.parametrize("architecture", TEXTS.values(), ids=TEXTS)
@@ -84,7 +92,9 @@ def test_text_overlap_equals_bm25_word_by_word(architecture: dict) -> None:
 
     np.testing.assert_allclose(
         scores_of("control_text_overlap", run, behaviours),
-        expected(behaviours, run.problem.train, alike), rtol=1e-5, atol=1e-6,
+        expected(behaviours, run.problem.train, alike),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -117,7 +127,9 @@ def test_embedding_similarity_equals_the_cosine_of_each_pair(architecture: dict)
 
     np.testing.assert_allclose(
         scores_of("control_embedding_similarity", run, behaviours),
-        expected(behaviours, run.problem.train, alike), rtol=1e-5, atol=1e-6,
+        expected(behaviours, run.problem.train, alike),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -168,11 +180,12 @@ def test_examples_in_another_order_get_the_same_scores(name: str) -> None:
     run = run_of(BAG)
     behaviours = behaviours_for(run.problem)
     order = torch.randperm(len(run.problem.train), generator=torch.Generator().manual_seed(1))
-    turned = replace(
-        run, problem=replace(run.problem, train=run.problem.train.select(order)))
+    turned = replace(run, problem=replace(run.problem, train=run.problem.train.select(order)))
     np.testing.assert_allclose(
-        scores_of(name, turned, behaviours), scores_of(name, run, behaviours)[order],
-        rtol=1e-5, atol=1e-7,
+        scores_of(name, turned, behaviours),
+        scores_of(name, run, behaviours)[order],
+        rtol=1e-5,
+        atol=1e-7,
     )
 
 

@@ -36,17 +36,14 @@ def explicit_gauss_newton(run: TrainingRun) -> torch.Tensor:
             lambda flat, one=one: at.outputs(one.inputs, flat).flatten(), at.parameters
         )
         curvature = torch.autograd.functional.hessian(
-            lambda flat, one=one, shape=outputs.shape: loss(
-                flat.reshape(shape), one.targets)[0],
+            lambda flat, one=one, shape=outputs.shape: loss(flat.reshape(shape), one.targets)[0],
             outputs.detach().flatten(),
         )
         total += at.weights[place] * jacobian.T @ curvature @ jacobian
     return total / at.denominator
 
 
-def explicit_scores(
-    run: TrainingRun, behaviours: list[Behaviour], damping: float
-) -> np.ndarray:
+def explicit_scores(run: TrainingRun, behaviours: list[Behaviour], damping: float) -> np.ndarray:
     at = Linearised.of(run)
     matrix = explicit_gauss_newton(run)
     matrix += damping * torch.eye(len(matrix), dtype=torch.float64)
@@ -55,7 +52,9 @@ def explicit_scores(
     for place in range(len(at.train)):
         one = at.train.select(torch.tensor([place]))
         leaf = at.parameters.clone().requires_grad_()
-        gradient, = torch.autograd.grad(loss(at.outputs(one.inputs, leaf), one.targets).sum(), leaf)
+        (gradient,) = torch.autograd.grad(
+            loss(at.outputs(one.inputs, leaf), one.targets).sum(), leaf
+        )
         columns.append(torch.linalg.solve(matrix, gradient))
     gradients = at.behaviour_gradients(behaviours)
     return (-(torch.stack(columns) @ gradients.T) / at.denominator).numpy()
@@ -97,9 +96,7 @@ def test_products_by_autograd_equal_products_by_the_factor() -> None:
 
 
 @pytest.mark.parametrize("number", [8, 60], ids=["by examples", "by parameters"])
-def test_exact_and_iterative_solutions_agree(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exact_and_iterative_solutions_agree(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train(problem_of(number=number), 3)
     behaviours = behaviours_for(run.problem)
     exact, known = Curvature().path(run, behaviours, [1e-3, 1e-1])
@@ -114,8 +111,14 @@ def test_exact_and_iterative_solutions_agree(
 @pytest.mark.parametrize("architecture", [RIDGE, SOFTMAX], ids=["ridge", "softmax"])
 def test_a_converged_linear_model_has_the_closed_form(architecture: dict) -> None:
     problem = problem_of(
-        architecture, 40, optimizer="sgd", learning_rate=0.2, momentum=0.5,
-        weight_decay=0.05, batch_size=40, epochs=1500,
+        architecture,
+        40,
+        optimizer="sgd",
+        learning_rate=0.2,
+        momentum=0.5,
+        weight_decay=0.05,
+        batch_size=40,
+        epochs=1500,
     )
     run = train(problem, 0)
     behaviours = behaviours_for(problem)
@@ -144,7 +147,9 @@ def test_the_order_of_the_examples_changes_nothing() -> None:
     method = Curvature(damping=0.01)
     np.testing.assert_allclose(
         method.scores([shuffled], behaviours).per_seed,
-        method.scores([run], behaviours).per_seed[:, order.numpy()], rtol=1e-5, atol=1e-9,
+        method.scores([run], behaviours).per_seed[:, order.numpy()],
+        rtol=1e-5,
+        atol=1e-9,
     )
 
 
@@ -155,7 +160,9 @@ def test_conjugate_gradients_reports_what_it_did_not_reach() -> None:
     assert short.iterations == 3
     assert short.residuals.max() > 1e-4
     full = conjugate_gradients(
-        lambda rows: rows @ matrix, right, 0.0,
+        lambda rows: rows @ matrix,
+        right,
+        0.0,
         precondition=lambda rows: rows / matrix.diagonal(),
     )
     assert full.iterations == 1

@@ -33,8 +33,14 @@ def digits(labels_wrong: float = 0.1) -> tuple[TrainingProblem, list[Behaviour]]
     problem = TrainingProblem(
         {"name": "mlp", "hidden": [32], "number_of_features": FEATURES, "number_of_outputs": 10},
         EncodedExamples({"features": inputs[:500]}, noisy),
-        Recipe(optimizer="sgd", learning_rate=0.05, batch_size=50, epochs=15, schedule="linear",
-               weight_decay=0.0),
+        Recipe(
+            optimizer="sgd",
+            learning_rate=0.05,
+            batch_size=50,
+            epochs=15,
+            schedule="linear",
+            weight_decay=0.0,
+        ),
         "cross_entropy",
     )
     probe = EncodedExamples({"features": inputs[500:]}, labels[500:])
@@ -66,8 +72,14 @@ def linear_regression() -> tuple[TrainingRun, Behaviour, torch.Tensor]:
     problem = TrainingProblem(
         {"name": "linear_regression", "number_of_features": 5, "number_of_outputs": 1},
         EncodedExamples({"features": inputs}, targets),
-        Recipe(optimizer="sgd", learning_rate=0.05, batch_size=40, epochs=30, weight_decay=0.0,
-               precision="float64"),
+        Recipe(
+            optimizer="sgd",
+            learning_rate=0.05,
+            batch_size=40,
+            epochs=30,
+            weight_decay=0.0,
+            precision="float64",
+        ),
         "squared_error",
     )
     behaviour = Behaviour("mean_loss", EncodedExamples({"features": inputs[:7]}, targets[:7]))
@@ -110,7 +122,8 @@ def test_weights_that_change_nothing_predict_nothing_and_order_does_not_matter(e
     np.testing.assert_allclose(
         estimator.predict(indices, weights),
         estimator.predict(indices[shuffled], weights[shuffled]),
-        rtol=1e-3, atol=1e-5,
+        rtol=1e-3,
+        atol=1e-5,
     )
 
 
@@ -151,8 +164,15 @@ def test_it_is_nearer_to_real_retrains_of_targeted_edits_than_first_order(
 def test_a_language_model_is_refused_with_the_reason():
     tokens = torch.randint(0, 20, (6, 8))
     problem = TrainingProblem(
-        {"name": "causal_transformer", "width": 8, "heads": 2, "layers": 1, "maximum_length": 8,
-         "vocabulary_size": 20, "tokenizer": "bytes"},
+        {
+            "name": "causal_transformer",
+            "width": 8,
+            "heads": 2,
+            "layers": 1,
+            "maximum_length": 8,
+            "vocabulary_size": 20,
+            "tokenizer": "bytes",
+        },
         EncodedExamples({"ids": tokens, "mask": torch.ones(6, 8, dtype=torch.bool)}, tokens),
         Recipe(batch_size=3, epochs=1),
         "next_token",

@@ -83,8 +83,9 @@ def test_the_order_of_seeds_and_the_unit_play_no_part(
     _, scores = noisy_seeds(5)
     scores[3] *= 30
     expected = robust_mean(scores) * unit + shift
-    np.testing.assert_allclose(robust_mean(scores[order] * unit + shift), expected, rtol=1e-6,
-                               atol=1e-9)
+    np.testing.assert_allclose(
+        robust_mean(scores[order] * unit + shift), expected, rtol=1e-6, atol=1e-9
+    )
 
 
 def test_disagreement_recovers_the_known_reliability() -> None:

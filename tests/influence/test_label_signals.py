@@ -51,8 +51,9 @@ def test_self_influence_is_the_squared_gradient_times_the_learning_rate():
     examples = problem.examples.select(torch.tensor([3]))
     outputs = torch.func.functional_call(network, parameters, (), examples.inputs)
     loss = torch.nn.functional.cross_entropy(outputs, examples.targets)
-    squares = sum(float(one.square().sum()) for one in torch.autograd.grad(
-        loss, list(parameters.values())))
+    squares = sum(
+        float(one.square().sum()) for one in torch.autograd.grad(loss, list(parameters.values()))
+    )
     assert found[3] == pytest.approx(problem.recipe.learning_rate * squares, rel=1e-6)
 
 

@@ -22,8 +22,14 @@ ALL_RUNGS = [rung.name for rung in RUNGS]
 def converged_ridge(number=40):
     """Ridge regression, trained by full-batch gradient descent until nothing moves."""
     return problem_of(
-        RIDGE, number, optimizer="sgd", momentum=0.0, learning_rate=0.1, weight_decay=0.05,
-        batch_size=number, epochs=600,
+        RIDGE,
+        number,
+        optimizer="sgd",
+        momentum=0.0,
+        learning_rate=0.1,
+        weight_decay=0.05,
+        batch_size=number,
+        epochs=600,
     )
 
 
@@ -55,9 +61,7 @@ def test_on_a_perceptron_the_rungs_part():
     problem = problem_of(MLP, 30, learning_rate=0.05, epochs=30)
     weights = torch.ones(30)
     weights[:8] = 0
-    found = measure_rungs(
-        [train(problem, 0)], weights, [behaviour_of(MLP)], fresh_seeds=[7, 8, 9]
-    )
+    found = measure_rungs([train(problem, 0)], weights, [behaviour_of(MLP)], fresh_seeds=[7, 8, 9])
     ladder = climb(found.means(0), found.standard_errors(0))
     assert [gap.upper for gap in ladder.gaps] == ALL_RUNGS[1:]
     assert ladder.gaps[0].share < 0.01  # curvature solves this size exactly
@@ -119,7 +123,10 @@ def test_progress_never_goes_back_and_may_stop_the_work():
         assert done <= total
 
     measure_rungs(
-        [train(problem, 0)], slight_edit(10), [behaviour_of(MLP)], fresh_seeds=[4],
+        [train(problem, 0)],
+        slight_edit(10),
+        [behaviour_of(MLP)],
+        fresh_seeds=[4],
         progress=progress,
     )
     assert seen == sorted(seen)

@@ -60,9 +60,9 @@ def test_ridge_first_order_influence_divides_the_exact_move_by_one_minus_leverag
 def test_a_newton_step_of_softmax_regression_comes_close_to_refitting() -> None:
     optimum = optimum_of(SOFTMAX)
     newton, first_order = optimum.removal(), -optimum.first_order()
-    expected = torch.stack([
-        refitted_without(SOFTMAX, example) - optimum.parameters for example in range(NUMBER)
-    ])
+    expected = torch.stack(
+        [refitted_without(SOFTMAX, example) - optimum.parameters for example in range(NUMBER)]
+    )
     error = (newton - expected).norm() / expected.norm()
     assert error < 0.1
     assert error < (first_order - expected).norm() / expected.norm()
@@ -71,8 +71,14 @@ def test_a_newton_step_of_softmax_regression_comes_close_to_refitting() -> None:
 @pytest.mark.parametrize("architecture", [RIDGE, SOFTMAX], ids=["ridge", "softmax"])
 def test_replay_of_a_converged_run_equals_the_first_order_closed_form(architecture: dict) -> None:
     problem = problem_of(
-        architecture, NUMBER, optimizer="sgd", learning_rate=0.2, momentum=0.5,
-        weight_decay=PENALTY, batch_size=NUMBER, epochs=1500,
+        architecture,
+        NUMBER,
+        optimizer="sgd",
+        learning_rate=0.2,
+        momentum=0.5,
+        weight_decay=PENALTY,
+        batch_size=NUMBER,
+        epochs=1500,
     )
     behaviours = [Behaviour("mean_loss", examples_for(architecture, 6, seed=1))]
     run = train(problem, 0, trajectory=Trajectory())

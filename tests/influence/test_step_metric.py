@@ -33,8 +33,15 @@ def wine(optimizer: str = "adamw") -> TrainingProblem:
     return TrainingProblem(
         {"name": "mlp", "hidden": [8], "number_of_features": 13, "number_of_outputs": 3},
         EncodedExamples({"features": inputs}, torch.tensor(data.target[order])),
-        Recipe(optimizer=optimizer, learning_rate=5e-3, batch_size=10, epochs=8, weight_decay=0.0,
-               epsilon=1e-12, precision="float64"),
+        Recipe(
+            optimizer=optimizer,
+            learning_rate=5e-3,
+            batch_size=10,
+            epochs=8,
+            weight_decay=0.0,
+            epsilon=1e-12,
+            precision="float64",
+        ),
         "cross_entropy",
     )
 
@@ -64,8 +71,10 @@ def test_sgd_moves_by_the_gradient_alone_whatever_the_weights():
 def test_a_constant_factor_on_all_weights_shortens_every_step_by_that_factor(change):
     # √v is homogeneous of degree 1 in the weights, so its derivatives at 1 sum to 1.
     torch.testing.assert_close(
-        change.slopes.sum(0), torch.ones(change.slopes.shape[1], dtype=torch.float64),
-        rtol=1e-3, atol=1e-3,
+        change.slopes.sum(0),
+        torch.ones(change.slopes.shape[1], dtype=torch.float64),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
@@ -76,9 +85,7 @@ def test_the_slopes_are_the_derivatives_of_the_factor(change):
         weights = torch.ones(3, dtype=torch.float64)
         weights[place] += step
         numeric = (change.factor(indices, weights) - 1) / step
-        torch.testing.assert_close(
-            numeric, change.slopes[indices[place]], rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(numeric, change.slopes[indices[place]], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.0, 3.0])

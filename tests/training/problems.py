@@ -11,23 +11,39 @@ from workers.training.recipe import Recipe
 MLP = {"name": "mlp", "hidden": [6], "number_of_features": 5, "number_of_outputs": 3}
 SOFTMAX = {"name": "softmax_regression", "number_of_features": 5, "number_of_outputs": 3}
 CONVOLUTIONAL = {
-    "name": "convolutional", "image_shape": [1, 6, 6], "channels": [3, 4], "number_of_outputs": 3
+    "name": "convolutional",
+    "image_shape": [1, 6, 6],
+    "channels": [3, 4],
+    "number_of_outputs": 3,
 }
 BAG = {
-    "name": "bag_of_embeddings", "vocabulary_size": 20, "width": 4, "hidden": 5,
+    "name": "bag_of_embeddings",
+    "vocabulary_size": 20,
+    "width": 4,
+    "hidden": 5,
     "number_of_outputs": 3,
 }
 TRANSFORMER = {
-    "name": "transformer", "vocabulary_size": 20, "maximum_length": 6, "width": 8, "heads": 2,
-    "layers": 1, "number_of_outputs": 3,
+    "name": "transformer",
+    "vocabulary_size": 20,
+    "maximum_length": 6,
+    "width": 8,
+    "heads": 2,
+    "layers": 1,
+    "number_of_outputs": 3,
 }
 LANGUAGE_MODEL = {**TRANSFORMER, "name": "causal_transformer"}
 del LANGUAGE_MODEL["number_of_outputs"]
 RIDGE = {"name": "linear_regression", "number_of_features": 5, "number_of_outputs": 1}
 
 ARCHITECTURES = {
-    "softmax": SOFTMAX, "mlp": MLP, "convolutional": CONVOLUTIONAL, "bag": BAG,
-    "transformer": TRANSFORMER, "language model": LANGUAGE_MODEL, "ridge": RIDGE,
+    "softmax": SOFTMAX,
+    "mlp": MLP,
+    "convolutional": CONVOLUTIONAL,
+    "bag": BAG,
+    "transformer": TRANSFORMER,
+    "language model": LANGUAGE_MODEL,
+    "ridge": RIDGE,
 }
 
 
@@ -52,8 +68,8 @@ def examples_for(architecture: dict, number: int, seed: int = 0) -> EncodedExamp
     features = torch.randn(number, 5, generator=generator)
     if name == "linear_regression":
         return EncodedExamples(
-            {"features": features}, features @ torch.ones(5) + torch.randn(
-                number, generator=generator)
+            {"features": features},
+            features @ torch.ones(5) + torch.randn(number, generator=generator),
         )
     return EncodedExamples({"features": features}, classes)
 
@@ -64,13 +80,19 @@ def loss_of(architecture: dict) -> str:
     )
 
 
-def problem_of(
-    architecture: dict = MLP, number: int = 10, **recipe: object
-) -> TrainingProblem:
+def problem_of(architecture: dict = MLP, number: int = 10, **recipe: object) -> TrainingProblem:
     """A small problem in float64 with a partial last batch, unless `recipe` says otherwise."""
-    settings = {"precision": "float64", "batch_size": 4, "epochs": 3, "learning_rate": 0.02,
-                "weight_decay": 0.0, **recipe}
+    settings = {
+        "precision": "float64",
+        "batch_size": 4,
+        "epochs": 3,
+        "learning_rate": 0.02,
+        "weight_decay": 0.0,
+        **recipe,
+    }
     return TrainingProblem(
-        architecture, examples_for(architecture, number), Recipe(**settings),  # type: ignore[arg-type]
+        architecture,
+        examples_for(architecture, number),
+        Recipe(**settings),  # type: ignore[arg-type]
         loss_of(architecture),
     )

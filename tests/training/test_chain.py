@@ -59,10 +59,12 @@ def test_gradients_of_several_runs_equal_autograds(architecture: dict) -> None:
     indices = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7], [9, 8, 0, 2]])
     examples = programs[0].problem.examples
     for own in (indices, indices[:1].expand(3, -1)):
-        expected = torch.stack([
-            program.gradient(examples.select(row), weight)[0]
-            for program, row, weight in zip(programs, own, weights, strict=True)
-        ])
+        expected = torch.stack(
+            [
+                program.gradient(examples.select(row), weight)[0]
+                for program, row, weight in zip(programs, own, weights, strict=True)
+            ]
+        )
         shared = own[0] if (own[0] == own[1]).all() else own
         found = torch.empty_like(theta)
         chain_in(programs[0]).gradient(theta, examples.select(shared), weights, found)

@@ -72,13 +72,15 @@ def test_an_integer_weight_equals_repeating_the_example_in_its_batch(
     torch.testing.assert_close(train(problem, 1).parameters, weighted)
 
 
-def reference_run(problem: TrainingProblem, seed: int, optimizer: torch.optim.Optimizer,
-                  network: nn.Module) -> torch.Tensor:
+def reference_run(
+    problem: TrainingProblem, seed: int, optimizer: torch.optim.Optimizer, network: nn.Module
+) -> torch.Tensor:
     for indices in problem.batch_order(seed):
         batch = problem.examples.select(indices[indices >= 0])
-        loss = nn.functional.cross_entropy(
-            network(**batch.inputs), batch.targets, reduction="sum"
-        ) / problem.recipe.batch_size
+        loss = (
+            nn.functional.cross_entropy(network(**batch.inputs), batch.targets, reduction="sum")
+            / problem.recipe.batch_size
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -109,9 +111,9 @@ def test_batched_runs_equal_single_ones(
 ) -> None:
     problem = problem_of(architecture, weight_decay=0.1, **optimizer)
     weights = torch.rand(3, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = torch.stack([
-        train(problem, seed, row).parameters for seed, row in zip(seeds, weights, strict=True)
-    ])
+    expected = torch.stack(
+        [train(problem, seed, row).parameters for seed, row in zip(seeds, weights, strict=True)]
+    )
     for at_once in (1, 2, 3):
         found = train_many(problem, seeds, weights, runs_at_once=at_once)
         torch.testing.assert_close(found, expected)
@@ -120,8 +122,9 @@ def test_batched_runs_equal_single_ones(
 def test_batched_runs_report_every_step_and_can_be_cancelled() -> None:
     problem = problem_of(SOFTMAX)
     seen: list[tuple[int, int]] = []
-    train_many(problem, [0, 1, 2], torch.ones(3, 10), progress=lambda *c: seen.append(c),
-               runs_at_once=2)
+    train_many(
+        problem, [0, 1, 2], torch.ones(3, 10), progress=lambda *c: seen.append(c), runs_at_once=2
+    )
     assert seen == sorted(seen)
     assert seen[-1] == (27, 27)
 
@@ -202,7 +205,10 @@ def test_a_saved_run_is_loaded_whole_and_for_its_own_problem_only(tmp_path: Path
     assert torch.equal(loaded.parameters, run.parameters)
     assert torch.equal(loaded.example_weights, weights)
     assert (loaded.seed, loaded.learning_curve, loaded.layout) == (
-        run.seed, run.learning_curve, run.layout)
+        run.seed,
+        run.learning_curve,
+        run.layout,
+    )
     assert loaded.trajectory is not None
     assert loaded.trajectory.segments() == run.trajectory.segments()  # type: ignore[union-attr]
     with pytest.raises(TrajectoryError, match="another problem"):
@@ -264,9 +270,18 @@ def test_the_loss_of_tokens_ignores_padding_and_neighbours() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("optimizer", "adagrad"), ("learning_rate", 0.0), ("learning_rate", float("nan")),
-     ("batch_size", 0), ("epochs", 2.5), ("dropout", 1.0), ("momentum", -0.1),
-     ("schedule", None), ("colour", "red"), ("epochs", True)],
+    [
+        ("optimizer", "adagrad"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("batch_size", 0),
+        ("epochs", 2.5),
+        ("dropout", 1.0),
+        ("momentum", -0.1),
+        ("schedule", None),
+        ("colour", "red"),
+        ("epochs", True),
+    ],
 )
 def test_a_wrong_recipe_names_the_field(field: str, value: object) -> None:
     with pytest.raises(RecipeError) as caught:

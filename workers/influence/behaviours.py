@@ -46,8 +46,11 @@ class Behaviour:
             raise ValueError(f"unknown behaviour “{self.kind}”; known: {', '.join(UNITS)}")
         if len(self.examples) == 0:
             raise ValueError("a behaviour needs at least one probe example")
-        fitting = {"mean_margin": "cross_entropy", "label_probability": "cross_entropy",
-                   "completion_log_probability": "next_token"}.get(self.kind)
+        fitting = {
+            "mean_margin": "cross_entropy",
+            "label_probability": "cross_entropy",
+            "completion_log_probability": "next_token",
+        }.get(self.kind)
         if fitting and loss_for_targets(self.examples.targets) != fitting:
             raise ValueError(f"behaviour “{self.kind}” does not fit the targets of its examples")
 

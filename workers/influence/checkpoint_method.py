@@ -70,7 +70,9 @@ class CheckpointMethod(InfluenceMethod):
         if not kept:
             raise NoUsableSeed(left_out)
         return InfluenceScores(
-            np.stack(kept), tuple(seeds), tuple(left_out),
+            np.stack(kept),
+            tuple(seeds),
+            tuple(left_out),
             {"unit": self.unit, "seeds": diagnostics},
         )
 
@@ -80,7 +82,8 @@ class CheckpointMethod(InfluenceMethod):
         """Times the method on a sample of the examples and scales it by their number."""
         number = min(SAMPLE, len(problem.train))
         sample = replace(
-            problem, train=problem.train.select(torch.arange(number)),
+            problem,
+            train=problem.train.select(torch.arange(number)),
             recipe=replace(problem.recipe, epochs=min(2, problem.recipe.epochs)),
         )
         run = train(sample, 0, trajectory=Trajectory() if self.needs_trajectory else None)

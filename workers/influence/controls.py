@@ -59,8 +59,7 @@ class GradientNorm(Control):
 
     def ratings(self, run: TrainingRun, behaviours: Sequence[Behaviour]) -> Tensor:
         at = Linearised.of(run)
-        norms = [at.loss_gradients(at.train.select(indices)).norm(dim=1)
-                 for indices in at.chunks()]
+        norms = [at.loss_gradients(at.train.select(indices)).norm(dim=1) for indices in at.chunks()]
         return torch.cat(norms)[None]
 
 

@@ -75,7 +75,10 @@ class Curvature(CheckpointMethod):
                 known.append({"solver": "exact"})
                 continue
             solution = conjugate_gradients(
-                matrix.product, gradients, full, tolerance=self.tolerance,
+                matrix.product,
+                gradients,
+                full,
+                tolerance=self.tolerance,
                 most_iterations=self.most_iterations,
             )
             solutions.append(solution.rows)

@@ -54,9 +54,7 @@ def _second_moment(run: TrainingRun) -> torch.Tensor:
     return mean.square() + variance.clamp_min(0) / run.problem.recipe.batch_size
 
 
-def damping_matching_scale(
-    dampings: Sequence[float], path: Array, reference: Array
-) -> float:
+def damping_matching_scale(dampings: Sequence[float], path: Array, reference: Array) -> float:
     """The damping, between the given ascending ones, at which scores have replay's scale.
 
     `path` (D, N, K) scores at each damping, `reference` (N, K) replay's on the same run. The scale
@@ -82,10 +80,12 @@ def damping_by_evidence(
     if len(edits) < 3:
         raise ValueError("ranking needs at least 3 measured edits")
     quality = [
-        np.nanmean([
-            spearmanr(edits @ scores[:, place], measured[:, place]).statistic
-            for place in range(measured.shape[1])
-        ])
+        np.nanmean(
+            [
+                spearmanr(edits @ scores[:, place], measured[:, place]).statistic
+                for place in range(measured.shape[1])
+            ]
+        )
         for scores in path
     ]
     return float(dampings[int(np.nanargmax(quality))])

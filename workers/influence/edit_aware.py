@@ -245,13 +245,26 @@ def linearise(
         values[indices] = at.outputs(batch.inputs).detach()
     flat = rows.view(number * outputs, size)
     unsolved = LinearisedRetrain(
-        flat, values, at.train.targets, projection(at.behaviour_gradients(behaviours)),
-        at.denominator, flat.new_zeros(size), torch.eye(size, dtype=flat.dtype), problem.loss,
+        flat,
+        values,
+        at.train.targets,
+        projection(at.behaviour_gradients(behaviours)),
+        at.denominator,
+        flat.new_zeros(size),
+        torch.eye(size, dtype=flat.dtype),
+        problem.loss,
     )
     eigenvalues, eigenvectors = torch.linalg.eigh(_gauss_newton(unsolved))
     return LinearisedRetrain(
-        flat, values, unsolved.targets, unsolved.behaviours, unsolved.denominator,
-        eigenvalues.clamp_min(0), eigenvectors, problem.loss, metric_change(run, projection),
+        flat,
+        values,
+        unsolved.targets,
+        unsolved.behaviours,
+        unsolved.denominator,
+        eigenvalues.clamp_min(0),
+        eigenvectors,
+        problem.loss,
+        metric_change(run, projection),
     )
 
 

@@ -68,7 +68,8 @@ def oversized_seeds(per_seed: NDArray[np.floating]) -> dict[int, tuple[int, floa
     worst = ratio.argmax(1)
     return {
         seed: (int(behaviour), float(ratio[seed, behaviour]))
-        for seed, behaviour in enumerate(worst) if ratio[seed, behaviour] > OVERSIZED
+        for seed, behaviour in enumerate(worst)
+        if ratio[seed, behaviour] > OVERSIZED
     }
 
 
@@ -90,8 +91,10 @@ class SeedDisagreement:
         poor = int((self.reliability < 0.5).sum())
         if not poor:
             return None
-        return (f"For {poor} of {len(self.reliability)} behaviours the seeds disagree so much that "
-                "most of the scores is seed noise; train more seeds.")
+        return (
+            f"For {poor} of {len(self.reliability)} behaviours the seeds disagree so much that "
+            "most of the scores is seed noise; train more seeds."
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -72,14 +72,14 @@ class GaussNewton:
         leaf = at.parameters.clone().requires_grad_()
         outputs = at.outputs(batch.inputs, leaf)
         dummy = torch.zeros_like(outputs, requires_grad=True)
-        pulled, = torch.autograd.grad(outputs, leaf, dummy, create_graph=True)
-        pushed, = torch.autograd.grad(
+        (pulled,) = torch.autograd.grad(outputs, leaf, dummy, create_graph=True)
+        (pushed,) = torch.autograd.grad(
             pulled, dummy, vectors, is_grads_batched=True, retain_graph=True
         )
         curved = curvature_product(at.problem.loss, outputs.detach(), batch.targets, pushed)
         shape = (1, len(indices)) + (1,) * (outputs.ndim - 1)
         weighted = curved * at.weights[indices].reshape(shape)
-        back, = torch.autograd.grad(outputs, leaf, weighted, is_grads_batched=True)
+        (back,) = torch.autograd.grad(outputs, leaf, weighted, is_grads_batched=True)
         return back
 
     def trace(self) -> float:
@@ -87,8 +87,11 @@ class GaussNewton:
         if self.factor is not None:
             return float(self.factor.square().sum())
         generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (8, self.size), generator=generator).to(
-            self.at.parameters.dtype) * 2 - 1
+        signs = (
+            torch.randint(0, 2, (8, self.size), generator=generator).to(self.at.parameters.dtype)
+            * 2
+            - 1
+        )
         return float((signs * self.product(signs)).sum() / 8)
 
     def eigendecomposition(self) -> Eigendecomposition | None:
@@ -175,5 +178,3 @@ def conjugate_gradients(
         inner[places] = new_inner
         iterations += 1
     return Solution(rows, residual.norm(dim=1) / norms, iterations)
-
-

@@ -61,7 +61,10 @@ class LabelSignals:
 
 
 def label_signals(
-    problem: TrainingProblem, seeds: Sequence[int], *, folds: int = FOLDS,
+    problem: TrainingProblem,
+    seeds: Sequence[int],
+    *,
+    folds: int = FOLDS,
     progress: Progress | None = None,
 ) -> LabelSignals:
     """Trains each seed once whole, looked at in up to five epochs, and `folds` times without one
@@ -127,7 +130,9 @@ def _held_out(
     weights = torch.stack([(fold != part).float() for part in range(folds)])
     runs = [(seed, part) for seed in seeds for part in range(folds)]
     finals = train_many(
-        problem, [seed for seed, _ in runs], weights[[part for _, part in runs]],
+        problem,
+        [seed for seed, _ in runs],
+        weights[[part for _, part in runs]],
         progress=progress,
     )
     losses = np.zeros((len(seeds), count))

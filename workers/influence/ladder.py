@@ -88,9 +88,7 @@ def measure_rungs(
     edited = full_weights(problem, weights)
     count = _Counter(progress, _evaluations(problem, len(runs), len(fresh_seeds)))
     per_seed = [_rungs_of_run(run, edited, behaviours, method, damping, count) for run in runs]
-    effects = {
-        name: np.stack([rungs[name] for rungs, _, _ in per_seed]) for name in per_seed[0][0]
-    }
+    effects = {name: np.stack([rungs[name] for rungs, _, _ in per_seed]) for name in per_seed[0][0]}
     if fresh_seeds:
         effects["fresh_seeds"] = _fresh_effects(problem, edited, behaviours, fresh_seeds, count)
     notes = dict.fromkeys(note for _, own, _ in per_seed for note in own)
@@ -99,8 +97,12 @@ def measure_rungs(
 
 
 def _rungs_of_run(
-    run: TrainingRun, weights: Tensor, behaviours: Sequence[Behaviour],
-    method: InfluenceMethod | None, damping: float | None, count: _Counter,
+    run: TrainingRun,
+    weights: Tensor,
+    behaviours: Sequence[Behaviour],
+    method: InfluenceMethod | None,
+    damping: float | None,
+    count: _Counter,
 ) -> tuple[dict[str, Array], list[str], float]:
     """Rung name to (K,), what did not converge, and λ."""
     used = training_time_damping(run) if damping is None else damping
@@ -161,14 +163,20 @@ def exact_step(at: Linearised, weights: Tensor, strength: float) -> Tensor:
     if decomposed is not None:
         return decomposed.solve(pull[None], strength)[0]
     return conjugate_gradients(
-        matrix.product, pull[None], strength, tolerance=SOLVE_TOLERANCE,
+        matrix.product,
+        pull[None],
+        strength,
+        tolerance=SOLVE_TOLERANCE,
         most_iterations=MOST_SOLVE_ITERATIONS,
     ).rows[0]
 
 
 def _fresh_effects(
-    problem: TrainingProblem, weights: Tensor, behaviours: Sequence[Behaviour],
-    seeds: Sequence[int], count: _Counter,
+    problem: TrainingProblem,
+    weights: Tensor,
+    behaviours: Sequence[Behaviour],
+    seeds: Sequence[int],
+    count: _Counter,
 ) -> Array:
     """(F, K)."""
     both = torch.cat([weights.expand(len(seeds), -1), torch.ones(len(seeds), len(weights))])

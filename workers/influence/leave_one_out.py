@@ -103,9 +103,11 @@ def linear_optimum(
         step = (inverse @ gradient.flatten()).reshape(theta.shape)
         loss = value / denominator + penalty / 2 * float(theta.square().sum())
         scale = 1.0
-        while scale > 1e-6 and _objective(
-            design, targets, theta - scale * step, penalty, denominator
-        ) > loss + 1e-12:
+        while (
+            scale > 1e-6
+            and _objective(design, targets, theta - scale * step, penalty, denominator)
+            > loss + 1e-12
+        ):
             scale /= 2
         theta = theta - scale * step
     raise NoClosedForm("the regularised optimum was not reached; use a larger weight decay")
@@ -152,7 +154,10 @@ class LeaveOneOut(InfluenceMethod):
         problem = shared_problem(runs)
         outputs, _ = self._sizes(problem)
         optimum = linear_optimum(
-            _design(problem), _targets(problem), outputs, self._penalty(problem),
+            _design(problem),
+            _targets(problem),
+            outputs,
+            self._penalty(problem),
             problem.recipe.batch_size * problem.steps_per_epoch,
         )
         network = problem.build_network(runs[0].seed).to(torch.float64)
@@ -160,8 +165,10 @@ class LeaveOneOut(InfluenceMethod):
         names = dict(zip(layout.names, layout.shapes, strict=True))
         flat = layout.flatten(_named(names, optimum.parameters))
         gradients = layout.unflatten(behaviour_gradients(behaviours, network, layout, flat))
-        columns = [gradients[name].reshape(len(behaviours), outputs, -1) for name in
-                   sorted(names, key=lambda name: -len(names[name]))]
+        columns = [
+            gradients[name].reshape(len(behaviours), outputs, -1)
+            for name in sorted(names, key=lambda name: -len(names[name]))
+        ]
         by_parameters = torch.cat(columns, 2).flatten(1)
         moves = -optimum.removal() if self.removal else optimum.first_order()
         scores = (moves.flatten(1) @ by_parameters.T).to(torch.float32).numpy()
@@ -177,8 +184,9 @@ class LeaveOneOut(InfluenceMethod):
         outputs = int(problem.architecture.get("number_of_outputs", 1))
         width = problem.train.inputs["features"].shape[1] + 1
         if outputs * width > LARGEST_SYSTEM:
-            raise NoClosedForm(f"{outputs * width} parameters are too many to factorise "
-                               f"(limit {LARGEST_SYSTEM})")
+            raise NoClosedForm(
+                f"{outputs * width} parameters are too many to factorise (limit {LARGEST_SYSTEM})"
+            )
         self._penalty(problem)
         return outputs, width
 
@@ -186,8 +194,10 @@ class LeaveOneOut(InfluenceMethod):
         if self.penalty is not None:
             return self.penalty
         if problem.recipe.optimizer == "adamw" and problem.recipe.weight_decay:
-            raise NoClosedForm("AdamW's decoupled weight decay minimises no regularised objective; "
-                               "name the penalty or train with SGD")
+            raise NoClosedForm(
+                "AdamW's decoupled weight decay minimises no regularised objective; "
+                "name the penalty or train with SGD"
+            )
         return problem.recipe.weight_decay
 
 
@@ -236,5 +246,6 @@ def _targets(problem: TrainingProblem) -> Tensor:
 
 def _named(shapes: dict[str, tuple[int, ...]], theta: Tensor) -> dict[str, Tensor]:
     """The weight (C, D) and bias (C,) of the only layer, under the network's own names."""
-    return {name: theta[:, -1] if len(shape) == 1 else theta[:, :-1]
-            for name, shape in shapes.items()}
+    return {
+        name: theta[:, -1] if len(shape) == 1 else theta[:, :-1] for name, shape in shapes.items()
+    }

@@ -28,7 +28,10 @@ class Linearised:
     """The network of a problem and seed at θ `parameters` (P,), in evaluation mode."""
 
     def __init__(
-        self, problem: TrainingProblem, seed: int, parameters: Tensor,
+        self,
+        problem: TrainingProblem,
+        seed: int,
+        parameters: Tensor,
         weights: Tensor | None = None,
     ) -> None:
         self.problem = problem

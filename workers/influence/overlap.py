@@ -52,8 +52,9 @@ def bm25_weights(counts: Any) -> Any:
     rarity = np.log1p((number - held + 0.5) / (held + 0.5))
     lengths = np.asarray(counts.sum(1)).reshape(-1)
     relative = lengths / max(lengths.mean(), 1e-300)
-    own = np.repeat(SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * relative),
-                    np.diff(counts.indptr))
+    own = np.repeat(
+        SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * relative), np.diff(counts.indptr)
+    )
     found = counts.copy()
     found.data = rarity[counts.indices] * counts.data * (SATURATION + 1) / (counts.data + own)
     return found

@@ -125,9 +125,13 @@ class Replay(InfluenceMethod):
             raise NoUsableSeed(left_out)
         oversized = oversized_seeds(np.stack(kept))
         for place, (behaviour, ratio) in oversized.items():
-            left_out.append(LeftOutSeed(
-                seeds[place], f"its scores for behaviour {behaviour + 1} are {ratio:.3g} times as "
-                "large as the median seed's: this run's training is too sensitive"))
+            left_out.append(
+                LeftOutSeed(
+                    seeds[place],
+                    f"its scores for behaviour {behaviour + 1} are {ratio:.3g} times as "
+                    "large as the median seed's: this run's training is too sensitive",
+                )
+            )
         places = [place for place in range(len(kept)) if place not in oversized]
         return InfluenceScores(
             np.stack([kept[place] for place in places]),
@@ -145,8 +149,11 @@ class Replay(InfluenceMethod):
         for number, group in enumerate(groups):
             report.begin_group(number, len(groups))
             walk = BackwardWalk(
-                run, [behaviours[place] for place in group], self.growth_limit,
-                work_folder=self.work_folder, memory_budget=self.memory_budget,
+                run,
+                [behaviours[place] for place in group],
+                self.growth_limit,
+                work_folder=self.work_folder,
+                memory_budget=self.memory_budget,
             )
             walk.finish(report)
             scores.append(walk.scores)
@@ -159,8 +166,10 @@ class Replay(InfluenceMethod):
         vectors = 2 * (1 + len(build_optimizer(run.problem.recipe, 0).slots))
         bytes_each = vectors * run.parameters.nbytes
         size = max(1, self.memory_budget // bytes_each)
-        return [range(start, min(start + size, number_of_behaviours))
-                for start in range(0, number_of_behaviours, size)]
+        return [
+            range(start, min(start + size, number_of_behaviours))
+            for start in range(0, number_of_behaviours, size)
+        ]
 
 
 TIMED_STEPS = 5
@@ -183,8 +192,11 @@ def check_replayable(problem: TrainingProblem) -> None:
 def _shortened(problem: TrainingProblem, steps: int) -> TrainingProblem:
     """The same problem on its first examples, so that one epoch has `steps` full batches."""
     number = min(len(problem.train), steps * problem.recipe.batch_size)
-    return replace(problem, train=problem.train.select(torch.arange(number)),
-                   recipe=replace(problem.recipe, epochs=1))
+    return replace(
+        problem,
+        train=problem.train.select(torch.arange(number)),
+        recipe=replace(problem.recipe, epochs=1),
+    )
 
 
 class _SharedProgress:

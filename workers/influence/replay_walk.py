@@ -137,10 +137,15 @@ class BackwardWalk:
 
     def _save(self) -> None:
         assert self.file is not None
-        write_tensors(self.file, {
-            "cotangents": self.cotangents, "scores": self.scores,
-            "largest_growth": self.largest_growth, "step": torch.tensor(self.step),
-        })
+        write_tensors(
+            self.file,
+            {
+                "cotangents": self.cotangents,
+                "scores": self.scores,
+                "largest_growth": self.largest_growth,
+                "step": torch.tensor(self.step),
+            },
+        )
 
     def _resume(self) -> None:
         if self.file is None or not self.file.is_file():

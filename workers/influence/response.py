@@ -72,9 +72,7 @@ def proximal_response(
     return minimise(objective, start, tick)
 
 
-def continued(
-    at: Linearised, weights: Tensor, decay: float, tick: Callable[[], None]
-) -> Minimum:
+def continued(at: Linearised, weights: Tensor, decay: float, tick: Callable[[], None]) -> Minimum:
     """The minimum of the second objective of the module that is reached from θˢ; `decay` is ρ."""
     loss = LOSSES[at.problem.loss]
 
@@ -98,7 +96,10 @@ def minimise(objective: Objective, start: Tensor, tick: Callable[[], None]) -> M
     theta = start.detach().clone().requires_grad_()
     first = _gradient_size(objective, theta)
     optimizer = torch.optim.LBFGS(
-        [theta], max_iter=MOST_ITERATIONS, max_eval=2 * MOST_ITERATIONS, history_size=HISTORY,
+        [theta],
+        max_iter=MOST_ITERATIONS,
+        max_eval=2 * MOST_ITERATIONS,
+        history_size=HISTORY,
         tolerance_grad=max(0.01 * SMALL_SHARE * first, 0.01 * SMALL_GRADIENT),
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
@@ -127,5 +128,5 @@ def _output_gradient(
     loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor
 ) -> Tensor:
     leaf = outputs.detach().requires_grad_()
-    found, = torch.autograd.grad(loss(leaf, targets).sum(), leaf)
+    (found,) = torch.autograd.grad(loss(leaf, targets).sum(), leaf)
     return found

@@ -58,18 +58,28 @@ class Smoothness:
             return None
         parts = []
         if rough:
-            parts.append(f"{rough} of {self.slopes.shape[1]} behaviours respond unevenly to small "
-                         "changes of the example weights")
+            parts.append(
+                f"{rough} of {self.slopes.shape[1]} behaviours respond unevenly to small "
+                "changes of the example weights"
+            )
         if wrong:
-            parts.append(f"for {wrong} the scores miss the effect of small real re-weightings by "
-                         "more than half")
-        return ("Training is not smooth here: " + "; ".join(parts)
-                + ". Predictions from scores may be far off.")
+            parts.append(
+                f"for {wrong} the scores miss the effect of small real re-weightings by "
+                "more than half"
+            )
+        return (
+            "Training is not smooth here: "
+            + "; ".join(parts)
+            + ". Predictions from scores may be far off."
+        )
 
     def to_json(self) -> dict[str, Any]:
         error = self.first_order_error
-        return {"roughness": self.roughness.tolist(), "warning": self.warning,
-                "first_order_error": None if error is None else error.tolist()}
+        return {
+            "roughness": self.roughness.tolist(),
+            "warning": self.warning,
+            "first_order_error": None if error is None else error.tolist(),
+        }
 
 
 def measure_smoothness(

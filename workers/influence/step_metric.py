@@ -150,9 +150,11 @@ def _shares_of_moments(
             memory[row, column] = sum(recipe.beta2 ** abs(now - step) for step in seen)
     memory /= memory.sum(1, keepdim=True)
     second = memory @ expected
-    travelled = torch.stack([
-        sum(rates[start:stop]) / torch.sqrt(own + recipe.epsilon)
-        for (start, stop), own in zip(spans, second, strict=True)
-    ])
+    travelled = torch.stack(
+        [
+            sum(rates[start:stop]) / torch.sqrt(own + recipe.epsilon)
+            for (start, stop), own in zip(spans, second, strict=True)
+        ]
+    )
     travelled /= travelled.sum(0)
     return memory.T @ (travelled / (second + recipe.epsilon))

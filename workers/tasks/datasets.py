@@ -22,9 +22,7 @@ class _OnVersion(Handler):
     def version(self) -> DatasetVersion:
         return DatasetVersion.objects.select_related(
             "source_file", "dataset__project", "from_proposal", "parent__examples_file"
-        ).get(
-            pk=self.job.target_id
-        )
+        ).get(pk=self.job.target_id)
 
     def parts(self, version: DatasetVersion) -> list[DatasetPart]:
         assert version.source_file is not None

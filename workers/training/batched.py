@@ -44,8 +44,10 @@ def train_many(
     shape or not finite.
     """
     if weights.ndim != 2 or len(weights) != len(seeds):
-        raise ValueError(f"weights of shape ({len(seeds)}, {len(problem.train)}) are needed, "
-                         f"not {tuple(weights.shape)}")
+        raise ValueError(
+            f"weights of shape ({len(seeds)}, {len(problem.train)}) are needed, "
+            f"not {tuple(weights.shape)}"
+        )
     rows = torch.stack([full_weights(problem, row) for row in weights]) if seeds else weights
     program = TrainingProgram(problem, 0)
     number = runs_at_once or _runs_at_once(program, memory_budget)
@@ -62,8 +64,9 @@ def train_many(
             report(before + step * runs)
 
         if len(chunk) == 1:
-            run = train(problem, own_seeds[0], rows[chunk[0]],
-                        progress=lambda step, _: advance(step))
+            run = train(
+                problem, own_seeds[0], rows[chunk[0]], progress=lambda step, _: advance(step)
+            )
             final[chunk[0]] = run.parameters
         else:
             final[chunk] = _train_together(problem, own_seeds, rows[chunk], advance)
@@ -80,8 +83,9 @@ def _train_together(
     starts = {seed: program.layout.flatten(problem.build_network(seed)) for seed in distinct}
     states = optimizer.initial_rows(torch.stack([starts[seed] for seed in seeds]))
     gradient = torch.empty_like(states[0])
-    gradient_of_runs = vmapped_gradient(program) if program.chain is None else (
-        program.chain.gradient)
+    gradient_of_runs = (
+        vmapped_gradient(program) if program.chain is None else (program.chain.gradient)
+    )
     orders = {seed: problem.batch_order(seed) for seed in distinct}
     is_shared = len(distinct) == 1
     order = orders[seeds[0]] if is_shared else torch.stack([orders[seed] for seed in seeds], 1)

@@ -55,9 +55,7 @@ class Chain:
             place for place, part in enumerate(parts) if isinstance(part, Dense)
         )
 
-    def gradient(
-        self, theta: Tensor, batch: EncodedExamples, weights: Tensor, out: Tensor
-    ) -> None:
+    def gradient(self, theta: Tensor, batch: EncodedExamples, weights: Tensor, out: Tensor) -> None:
         """Writes the gradients at `theta` (R, P) with `weights` (R, B) into `out` (R, P).
 
         The batch's tensors lead with (B,), shared by the runs, or with (R, B).
@@ -102,8 +100,9 @@ class Chain:
     ) -> tuple[Tensor, Tensor]:
         tangents: list[Tensor | None] = []
         tangent: Tensor | None = None
-        prepared = [part.prepare_second(saved) for part, saved in zip(
-            self.parts, done.saved, strict=True)]
+        prepared = [
+            part.prepare_second(saved) for part, saved in zip(self.parts, done.saved, strict=True)
+        ]
         for part, saved in zip(self.parts, prepared, strict=True):
             tangents.append(tangent)
             if isinstance(part, Dense):
@@ -133,9 +132,7 @@ class Chain:
             return 2 * (outputs - targets[..., None]) * scaled
         return self._residual(outputs, targets) * scaled
 
-    def _loss_second(
-        self, done: _Pass, targets: Tensor, tangent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _loss_second(self, done: _Pass, targets: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """The move of each ℓᵢ / batch_size (K, B) and of the loss's cotangent (K, B, C)."""
         scaled = (done.weights / self.batch_size)[..., None]
         if self.is_regression:

@@ -77,7 +77,11 @@ class Dense:
         return result.reshape(len(directions), *values.shape[1:-1], self.outputs)
 
     def store_second(
-        self, result: Tensor, moved: Tensor, saved: Saved, cotangent: Tensor,
+        self,
+        result: Tensor,
+        moved: Tensor,
+        saved: Saved,
+        cotangent: Tensor,
         tangent: Tensor | None,
     ) -> None:
         """Writes the move of ∂/∂ W and ∂/∂ b into `result` (K, P)."""
@@ -169,8 +173,9 @@ def patches(height: int, width: int, stride: int) -> FixedMap:
         )
         for row in range(3):
             for column in range(3):
-                padded[:, :, row : row + reach_down : stride,
-                       column : column + reach_right : stride] += pieces[..., row, column, :]
+                padded[
+                    :, :, row : row + reach_down : stride, column : column + reach_right : stride
+                ] += pieces[..., row, column, :]
         return padded[:, :, 1:-1, 1:-1]
 
     return FixedMap(apply, transpose)
@@ -188,9 +193,7 @@ def averaged(height: int, width: int) -> FixedMap:
     """(G, B, H, W, C) -> (G, B, C), the mean over positions."""
     return FixedMap(
         lambda image: image.mean((2, 3)),
-        lambda mean: (mean / (height * width))[:, :, None, None].expand(
-            -1, -1, height, width, -1
-        ),
+        lambda mean: (mean / (height * width))[:, :, None, None].expand(-1, -1, height, width, -1),
     )
 
 

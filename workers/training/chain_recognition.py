@@ -46,8 +46,10 @@ def parts_of(network: nn.Module, layout: ParameterLayout) -> tuple[Parts, Encode
     if set(layout.names) != {name for name, _ in network.named_parameters()}:
         return None
     builders: dict[type, Callable[[Any, ParameterLayout], tuple[Parts, Encode]]] = {
-        LinearModel: _linear, MultilayerPerceptron: _perceptron,
-        BagOfEmbeddings: _bag, ConvolutionalNetwork: _convolutional,
+        LinearModel: _linear,
+        MultilayerPerceptron: _perceptron,
+        BagOfEmbeddings: _bag,
+        ConvolutionalNetwork: _convolutional,
     }
     build = builders.get(type(network))
     if build is None or getattr(network, "activation", torch.tanh) not in ACTIVATIONS:
@@ -89,16 +91,17 @@ def _bag(network: BagOfEmbeddings, layout: ParameterLayout) -> tuple[Parts, Enco
     return [*parts, _dense(layout, "output")], counts
 
 
-def _convolutional(
-    network: ConvolutionalNetwork, layout: ParameterLayout
-) -> tuple[Parts, Encode]:
+def _convolutional(network: ConvolutionalNetwork, layout: ParameterLayout) -> tuple[Parts, Encode]:
     channels, height, width = network.image_shape
     shape = (channels, height, width)
     parts: Parts = []
     for place, layer in enumerate(network.convolutions):
         stride = int(layer.stride)  # type: ignore[arg-type]
-        parts += [patches(height, width, stride), _dense(layout, f"convolutions.{place}"),
-                  ACTIVATIONS[network.activation]]
+        parts += [
+            patches(height, width, stride),
+            _dense(layout, f"convolutions.{place}"),
+            ACTIVATIONS[network.activation],
+        ]
         height, width = -(-height // stride), -(-width // stride)
     parts.append((flattened if network.flatten else averaged)(height, width))
 

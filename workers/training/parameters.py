@@ -23,8 +23,9 @@ class ParameterLayout:
 
         Raises ValueError when nothing is trained.
         """
-        trained = [(name, tuple(p.shape)) for name, p in network.named_parameters()
-                   if p.requires_grad]
+        trained = [
+            (name, tuple(p.shape)) for name, p in network.named_parameters() if p.requires_grad
+        ]
         if not trained:
             raise ValueError("the network has no trained parameter")
         return cls(tuple(name for name, _ in trained), tuple(shape for _, shape in trained))

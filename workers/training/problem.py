@@ -93,12 +93,17 @@ class TrainingProblem:
     def fingerprint(self) -> str:
         """SHA-256 of architecture, examples, recipe, loss and starting weights."""
         digest = hashlib.sha256()
-        described = {"architecture": self.architecture, "recipe": self.recipe.to_json(),
-                     "loss": self.loss}
+        described = {
+            "architecture": self.architecture,
+            "recipe": self.recipe.to_json(),
+            "loss": self.loss,
+        }
         digest.update(json.dumps(described, sort_keys=True).encode())
-        tensors = {**{f"input {k}": v for k, v in self.train.inputs.items()},
-                   "targets": self.train.targets,
-                   **{f"weight {k}": v for k, v in (self.starting_weights or {}).items()}}
+        tensors = {
+            **{f"input {k}": v for k, v in self.train.inputs.items()},
+            "targets": self.train.targets,
+            **{f"weight {k}": v for k, v in (self.starting_weights or {}).items()},
+        }
         for name in sorted(tensors):
             tensor = tensors[name].contiguous()
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -112,7 +117,9 @@ def _load_by_name(network: nn.Module, weights: dict[str, Tensor]) -> None:
         if name not in own:
             raise ValueError(f"starting weight “{name}” is unknown to the network")
         if own[name].shape != tensor.shape:
-            raise ValueError(f"starting weight “{name}” has shape {tuple(tensor.shape)}, "
-                             f"the network wants {tuple(own[name].shape)}")
+            raise ValueError(
+                f"starting weight “{name}” has shape {tuple(tensor.shape)}, "
+                f"the network wants {tuple(own[name].shape)}"
+            )
         with torch.no_grad():
             own[name].copy_(tensor)

@@ -45,9 +45,7 @@ class TrainingProgram:
         self._loss = LOSSES[problem.loss]
         self._leaves = _bind(self.network, self.layout, self.parameters)
         self._mixed = problem.recipe.precision == "mixed_bfloat16"
-        self.chain = chain_of(
-            self.network, self.layout, problem.loss, problem.recipe.batch_size
-        )
+        self.chain = chain_of(self.network, self.layout, problem.loss, problem.recipe.batch_size)
         """The same gradients written out, where the network is simple enough."""
         _set_dropout(self.network, problem.recipe.dropout)
 
@@ -84,8 +82,11 @@ class TrainingProgram:
             flat = cotangents if is_batched else cotangents[0]
             named = self.layout.unflatten(flat)
             pulled = torch.autograd.grad(
-                pieces, [*self._leaves, weights], list(named.values()),
-                is_grads_batched=is_batched, materialize_grads=True,
+                pieces,
+                [*self._leaves, weights],
+                list(named.values()),
+                is_grads_batched=is_batched,
+                materialize_grads=True,
             )
             rows = [piece.reshape(number, -1) for piece in pulled]
             return torch.cat(rows[:-1], 1), rows[-1]

@@ -51,8 +51,9 @@ class Recipe:
             _check_type(field.name, getattr(self, field.name), type(field.default))
         _require("optimizer", self.optimizer in OPTIMIZERS, f"must be one of {OPTIMIZERS}")
         _require("schedule", self.schedule in SCHEDULES, f"must be one of {SCHEDULES}")
-        _require("trained_part", self.trained_part in TRAINED_PARTS,
-                 f"must be one of {TRAINED_PARTS}")
+        _require(
+            "trained_part", self.trained_part in TRAINED_PARTS, f"must be one of {TRAINED_PARTS}"
+        )
         _require("precision", self.precision in PRECISIONS, f"must be one of {PRECISIONS}")
         _require("learning_rate", 0 < self.learning_rate <= 100, "must be above 0, at most 100")
         for name in ("momentum", "beta1", "beta2", "dropout"):
@@ -61,8 +62,9 @@ class Recipe:
         _require("weight_decay", 0 <= self.weight_decay <= 100, "must be between 0 and 100")
         _require("batch_size", 1 <= self.batch_size <= 65_536, "must be between 1 and 65536")
         _require("epochs", 1 <= self.epochs <= 10_000, "must be between 1 and 10000")
-        _require("warmup_steps", 0 <= self.warmup_steps <= 10_000_000,
-                 "must be between 0 and 10000000")
+        _require(
+            "warmup_steps", 0 <= self.warmup_steps <= 10_000_000, "must be between 0 and 10000000"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary of all fields, ready for JSON."""

@@ -61,9 +61,12 @@ class TrainingRun:
             tensors["weights"] = self.weights
         write_tensors(folder / "run.safetensors", tensors)
         described = {
-            "problem": self.problem.fingerprint, "seed": self.seed,
-            "layout": self.layout.to_json(), "learning_curve": list(self.learning_curve),
-            "recorded": self.trajectory is not None, "seconds": self.seconds,
+            "problem": self.problem.fingerprint,
+            "seed": self.seed,
+            "layout": self.layout.to_json(),
+            "learning_curve": list(self.learning_curve),
+            "recorded": self.trajectory is not None,
+            "seconds": self.seconds,
         }
         aside = folder / "run.json.partial"
         aside.write_text(json.dumps(described))
@@ -83,9 +86,14 @@ class TrainingRun:
         tensors = load_file(folder / "run.safetensors")
         trajectory = Trajectory.open(folder) if described["recorded"] else None
         return cls(
-            problem, described["seed"], tensors.get("weights"), tensors["parameters"],
+            problem,
+            described["seed"],
+            tensors.get("weights"),
+            tensors["parameters"],
             ParameterLayout.from_json(described["layout"]),
-            tuple(described["learning_curve"]), trajectory, described["seconds"],
+            tuple(described["learning_curve"]),
+            trajectory,
+            described["seconds"],
         )
 
 
@@ -109,8 +117,11 @@ def train(
     optimizer = build_optimizer(problem.recipe, problem.number_of_steps)
     state = start or (trajectory.last_state() if trajectory is not None else None)
     if state is None:
-        state = TrainingState(0, optimizer.initial_rows(program.parameters),
-                              torch.zeros(problem.recipe.epochs, 2, dtype=torch.float64))
+        state = TrainingState(
+            0,
+            optimizer.initial_rows(program.parameters),
+            torch.zeros(problem.recipe.epochs, 2, dtype=torch.float64),
+        )
     rows, epoch_losses = state.rows.clone(), state.epoch_losses.clone()
     program.bind(rows[0])
     used_weights = full_weights(problem, weights)
@@ -125,8 +136,7 @@ def train(
             indices = present(order[step])
             batch_weights = used_weights[indices]
             with step_randomness(problem, seed, step):
-                gradient, losses = program.gradient(problem.examples.select(indices),
-                                                    batch_weights)
+                gradient, losses = program.gradient(problem.examples.select(indices), batch_weights)
             optimizer.step(rows, gradient, step)
             epoch = epoch_losses[step // problem.steps_per_epoch]
             epoch[0] += torch.dot(losses, batch_weights)
@@ -135,8 +145,14 @@ def train(
     if trajectory is not None:
         trajectory.record(problem.number_of_steps, rows, epoch_losses)
     return TrainingRun(
-        problem, seed, None if weights is None else used_weights.clone(), rows[0].clone(),
-        program.layout, _learning_curve(epoch_losses), trajectory, time.perf_counter() - began,
+        problem,
+        seed,
+        None if weights is None else used_weights.clone(),
+        rows[0].clone(),
+        program.layout,
+        _learning_curve(epoch_losses),
+        trajectory,
+        time.perf_counter() - began,
     )
 
 

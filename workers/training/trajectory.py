@@ -106,8 +106,9 @@ class Trajectory:
         self._item_bytes = item_bytes
         recorded = -(-number_of_steps // self._spacing) + 1
         self._keeps_blocks = recorded * state_bytes <= self.memory_budget
-        largest = LARGEST_BLOCK if self._keeps_blocks else min(
-            LARGEST_BLOCK, self.memory_budget // 4)
+        largest = (
+            LARGEST_BLOCK if self._keeps_blocks else min(LARGEST_BLOCK, self.memory_budget // 4)
+        )
         self._block_length = max(1, min(recorded, largest // state_bytes))
         if self.folder is None and not self._keeps_blocks:
             self.folder = Path(tempfile.mkdtemp(prefix="hunch-trajectory-"))
@@ -202,8 +203,12 @@ class Trajectory:
 
     def _write_plan(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        plan = {"spacing": self._spacing, "number_of_steps": self.number_of_steps,
-                "row_shape": list(self._row_shape), "item_bytes": self._item_bytes}
+        plan = {
+            "spacing": self._spacing,
+            "number_of_steps": self.number_of_steps,
+            "row_shape": list(self._row_shape),
+            "item_bytes": self._item_bytes,
+        }
         aside = folder / "trajectory.json.partial"
         aside.write_text(json.dumps(plan))
         os.replace(aside, folder / "trajectory.json")
@@ -211,11 +216,14 @@ class Trajectory:
     def _write_block(self, block: _Block, folder: Path) -> None:
         assert block.rows is not None and block.epoch_losses is not None
         file = folder / f"states-{block.steps[0]:010d}.safetensors"
-        write_tensors(file, {
-            "steps": torch.tensor(block.steps),
-            "rows": block.rows[: len(block.steps)].contiguous(),
-            "epoch_losses": block.epoch_losses,
-        })
+        write_tensors(
+            file,
+            {
+                "steps": torch.tensor(block.steps),
+                "rows": block.rows[: len(block.steps)].contiguous(),
+                "epoch_losses": block.epoch_losses,
+            },
+        )
         if folder == self.folder:
             block.file = file
 
