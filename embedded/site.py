@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embedded.services import service_processes
@@ -22,6 +22,7 @@ from embedded.supervisor import Process, Supervisor
 from embedded.urls import service_urls, var_folder
 
 HOST = "127.0.0.1"
+MOST_RESTARTS = 5  # a minute
 WORKER_ANSWERS_WITHIN = 2.0  # seconds
 
 
@@ -44,7 +45,8 @@ def start_site(supervisor: Supervisor, settings: SiteSettings, migrate: Callable
     holds the folder and `ProcessFailed` where a process does not become ready.
     """
     embedded = service_urls(settings.var).embedded
-    supervisor.start(*(service_processes(settings.var) if embedded else ()))
+    services = service_processes(settings.var) if embedded else []
+    supervisor.start(*(replace(process, most_restarts=MOST_RESTARTS) for process in services))
     migrate()
     port = free_port(settings.port)
     address = f"http://{HOST}:{port}"
@@ -54,13 +56,15 @@ def start_site(supervisor: Supervisor, settings: SiteSettings, migrate: Callable
 
 
 def site_processes(settings: SiteSettings, port: int) -> list[Process]:
-    """Web server, workers and clock; database and broker must be up."""
-    return [
+    """Web server, workers and clock, started again when they die; database and broker must be
+    up."""
+    processes = [
         web_process(settings, port),
         worker_process(settings, "train", ("train",), settings.train_processes),
         worker_process(settings, "predict", ("predict", "maintenance"), settings.predict_processes),
         clock_process(settings),
     ]
+    return [replace(process, most_restarts=MOST_RESTARTS) for process in processes]
 
 
 def web_process(settings: SiteSettings, port: int) -> Process:

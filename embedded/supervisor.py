@@ -27,10 +27,15 @@ from embedded.urls import PROJECT_FOLDER
 LAUNCHER = Path(__file__).with_name("launch.py")
 PAUSE = 0.05  # seconds between two looks at a process
 LOOKS_BEFORE_ADOPTION = 10
+MINUTE = 60.0  # seconds
 
 
 class ProcessFailed(Exception):
     """A supervised process did not become ready, or ended before it was asked to."""
+
+    def __init__(self, headline: str, log: Path) -> None:
+        self.headline = headline
+        super().__init__(f"{headline}. The end of {log}:\n{tail(log)}")
 
 
 class AlreadyRunning(Exception):
@@ -53,6 +58,7 @@ class Process:
     death_signal: signal.Signals | None = None  # when the supervisor is killed; None: stop_signal
     ready_timeout: float = 60.0  # seconds
     stop_timeout: float = 15.0  # seconds, then the whole process group is killed
+    most_restarts: int = 0  # within a minute; one that ends more often has failed
 
 
 class Child:
@@ -63,6 +69,7 @@ class Child:
         self.log = log
         self.popen: subprocess.Popen[bytes] | None = None
         self.adopted: psutil.Process | None = None
+        self._restarts: list[float] = []  # monotonic seconds
 
     def start(self) -> None:
         """Adopt what an earlier run left behind, or start a new process."""
@@ -96,12 +103,24 @@ class Child:
             return self.popen.poll() is None
         return self.adopted is not None and is_alive(self.adopted)
 
+    def restart(self) -> None:
+        """Start again after an end that was not asked for; raises `ProcessFailed` if that happens
+        too often. Does not wait until it is ready."""
+        now = time.monotonic()
+        self._restarts = [moment for moment in self._restarts if now - moment < MINUTE]
+        if len(self._restarts) >= self.process.most_restarts:
+            raise self.failure("ended")
+        self._restarts.append(now)
+        with self.log.open("a") as log:
+            log.write(f"{self.failure('ended').headline}; it is started again.\n")
+        self.end(now)
+        self.popen = None
+        self.start()
+
     def failure(self, what: str) -> ProcessFailed:
         code = self.popen.poll() if self.popen else None
         ending = "" if code is None else f" (exit code {code})"
-        return ProcessFailed(
-            f"{self.process.name} {what}{ending}. The end of {self.log}:\n{tail(self.log)}"
-        )
+        return ProcessFailed(f"{self.process.name} {what}{ending}", self.log)
 
     def is_ready(self) -> bool:
         """Raises `ProcessFailed` if it has ended."""
@@ -179,14 +198,15 @@ class Supervisor:
         self._lock.flush()
 
     def check(self) -> None:
-        """Raise `ProcessFailed` if one has ended; give long logs a new file."""
+        """Start again what has ended, or raise `ProcessFailed`; give long logs a new file."""
         for child in self.children():
             if not child.alive():
-                raise child.failure("ended")
+                child.restart()
             rotate(child.log)
 
     def watch(self) -> None:
-        """Return never: raises `ProcessFailed` when one ends, KeyboardInterrupt on a signal."""
+        """Return never: raises `ProcessFailed` when one ends for good, KeyboardInterrupt on a
+        signal."""
         while True:
             self.check()
             time.sleep(4 * PAUSE)

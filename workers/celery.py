@@ -40,8 +40,8 @@ app.conf.update(
     beat_schedule={
         "sweep": {
             "task": "workers.tasks.run.sweep_jobs",
-            "schedule": 15.0,
-            "options": {"expires": 15},
+            "schedule": settings.JOB_SWEEP_SECONDS,
+            "options": {"expires": settings.JOB_SWEEP_SECONDS},
         },
         "webhooks": {
             "task": "workers.tasks.webhooks.deliver_webhooks",

@@ -1,8 +1,12 @@
 """The life of a job: enqueue, claim, heartbeat, end, cancel, retry, sweep. What a job does is in
-workers/tasks."""
+workers/tasks.
+
+Every time that is stored or compared here is the database's: the clocks of workers may jump and
+differ.
+"""
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +14,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, F, Max, Min, Q
-from django.utils import timezone
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Now
 
 from curation.models import ENDED, Job, JobKind, JobLogLine, JobState, Project
 from curation.services import audit, job_targets
@@ -30,6 +35,11 @@ QUEUE_OF_KIND = {
     JobKind.LADDER: "train",
 }
 MAX_ATTEMPTS = 5
+
+
+def lease_end() -> CombinedExpression:
+    """When a lease that is taken or extended now runs out."""
+    return Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS)
 
 
 def enqueue(
@@ -64,7 +74,7 @@ def send(job: Job) -> None:
     again."""
     from workers.celery import app
 
-    Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
+    Job.objects.filter(pk=job.pk).update(sent_at=Now())
     try:
         app.send_task(
             "workers.tasks.run.run_job",
@@ -84,13 +94,12 @@ def claim(*, job_id: UUID, worker: str) -> Job | None:
 
     Returns None when another worker has it, it has ended, or its project already runs its share.
     """
-    now = timezone.now()
     with transaction.atomic():
         project = Project.objects.select_for_update().filter(jobs=job_id).first()
         if project is None:
             return None
         running = Job.objects.filter(
-            project=project, state=JobState.RUNNING, lease_until__gte=now
+            project=project, state=JobState.RUNNING, lease_until__gte=Now()
         ).exclude(pk=job_id)
         if running.count() >= project.max_running_jobs:
             Job.objects.filter(pk=job_id, state=JobState.QUEUED).update(sent_at=None)
@@ -99,14 +108,14 @@ def claim(*, job_id: UUID, worker: str) -> Job | None:
             Job.objects.filter(pk=job_id)
             .filter(
                 Q(state=JobState.QUEUED)
-                | Q(state=JobState.RUNNING, lease_until__lt=now, attempts__lt=MAX_ATTEMPTS)
+                | Q(state=JobState.RUNNING, lease_until__lt=Now(), attempts__lt=MAX_ATTEMPTS)
             )
             .update(
                 state=JobState.RUNNING,
                 worker=worker,
                 attempts=F("attempts") + 1,
-                lease_until=now + timedelta(seconds=settings.JOB_LEASE_SECONDS),
-                started_at=now,
+                lease_until=lease_end(),
+                started_at=Now(),
                 error="",
             )
         )
@@ -134,16 +143,15 @@ def claim_fairly(*, job_id: UUID, worker: str) -> Job | None:
 
 def _in_turn(queue: str, most: int = 20) -> list[UUID]:
     """The oldest waiting job of each project, in the order of the projects' turns."""
-    now = timezone.now()
     waiting = Job.objects.filter(queue=queue, state=JobState.QUEUED).values_list("project")
     since = dict(waiting.annotate(oldest=Min("created_at")))
-    recent = Job.objects.filter(project__in=since, started_at__gte=now - timedelta(days=1))
+    recent = Job.objects.filter(project__in=since, started_at__gte=Now() - timedelta(days=1))
     rows = recent.values_list("project").annotate(
-        running=Count("pk", filter=Q(state=JobState.RUNNING, lease_until__gte=now)),
+        running=Count("pk", filter=Q(state=JobState.RUNNING, lease_until__gte=Now())),
         last=Max("started_at"),
     )
     turns = {project: (running, last) for project, running, last in rows}
-    never = now - timedelta(days=1)
+    never = datetime.min.replace(tzinfo=UTC)
     order = sorted(since, key=lambda project: (*turns.get(project, (0, never)), since[project]))
     queued = Job.objects.filter(queue=queue, state=JobState.QUEUED).order_by("created_at")
     oldest = (queued.filter(project=project).first() for project in order[:most])
@@ -187,7 +195,7 @@ def heartbeat(*, job: Job, **progress: Any) -> bool:
         worker=job.worker,
         attempts=job.attempts,
         cancel_requested=False,
-    ).update(lease_until=timezone.now() + timedelta(seconds=settings.JOB_LEASE_SECONDS), **progress)
+    ).update(lease_until=lease_end(), **progress)
     return bool(updated)
 
 
@@ -196,7 +204,7 @@ def end(*, job: Job, state: str, error: str = "") -> bool:
     with transaction.atomic():
         ended = Job.objects.filter(
             pk=job.pk, state=JobState.RUNNING, worker=job.worker, attempts=job.attempts
-        ).update(state=state, error=error, ended_at=timezone.now(), lease_until=None)
+        ).update(state=state, error=error, ended_at=Now(), lease_until=None)
         if ended and state != JobState.SUCCEEDED:
             job_targets.mark_unsuccessful(job=job, reason=error)
         if ended:
@@ -223,7 +231,7 @@ def cancel(*, job: Job, by: Any) -> Job:
         Job.objects.filter(pk=job.pk).exclude(state__in=ENDED).update(cancel_requested=True)
         reason = "Cancelled before it started."
         if Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
-            state=JobState.CANCELLED, ended_at=timezone.now(), error=reason
+            state=JobState.CANCELLED, ended_at=Now(), error=reason
         ):
             job_targets.mark_unsuccessful(job=job, reason=reason)
         audit.record(action="job cancelled", actor=by, project=job.project, target=job)
@@ -255,16 +263,15 @@ def retry(*, job: Job, by: Any) -> Job:
 def sweep() -> dict[str, int]:
     """Send again what was queued too long; end what fell silent too often. Safe to run anywhere,
     any time."""
-    now = timezone.now()
     counts = {"sent": 0, "ended": 0}
-    silent = Job.objects.filter(state=JobState.RUNNING, lease_until__lt=now)
+    silent = Job.objects.filter(state=JobState.RUNNING, lease_until__lt=Now())
     for job in silent.filter(attempts__gte=MAX_ATTEMPTS):
         reason = f"Its worker fell silent {MAX_ATTEMPTS} times; the job was given up."
         counts["ended"] += end(job=job, state=JobState.FAILED, error=reason)
     for job in silent.filter(cancel_requested=True):
         reason = "Cancelled; its worker had fallen silent."
         counts["ended"] += end(job=job, state=JobState.CANCELLED, error=reason)
-    stale = now - timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
+    stale = Now() - timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
     waiting = Job.objects.filter(state=JobState.QUEUED).filter(
         Q(sent_at=None) | Q(sent_at__lt=stale)
     )

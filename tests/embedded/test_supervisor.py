@@ -87,6 +87,24 @@ def test_when_one_dies_the_others_are_ended_and_its_last_words_are_shown(tmp_pat
     assert (tmp_path / "ended").read_text().split() == ["steady"]
 
 
+def test_one_that_dies_is_started_again_until_it_dies_too_often(tmp_path):
+    with Supervisor(tmp_path / "var") as supervisor:
+        supervisor.start(child("frail", tmp_path, most_restarts=1))
+        (frail,) = supervisor.children()
+        first = frail.pid
+        (tmp_path / "frail").unlink()
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: not frail.alive())
+        supervisor.check()
+        assert frail.pid != first
+        assert "it is started again" in frail.log.read_text()
+        wait_for((tmp_path / "frail").exists)
+        os.kill(frail.pid, signal.SIGKILL)
+        wait_for(lambda: not frail.alive())
+        with pytest.raises(ProcessFailed, match="frail ended"):
+            supervisor.check()
+
+
 def test_one_that_ends_before_it_is_ready_is_reported_at_once(tmp_path):
     never_ready = child("slow", tmp_path, ready=lambda: False, ready_timeout=60)
     dead = child("dead", tmp_path, "raise SystemExit('bad option')")

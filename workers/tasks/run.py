@@ -11,10 +11,10 @@ import psycopg
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
-from curation.models import Job, JobKind, JobState
+from curation.models import Job, JobKind, JobState, Project
 from curation.services import jobs, sample_project
 from workers.celery import app
 from workers.formats.errors import FormatError
@@ -98,9 +98,7 @@ def run_job(job_id: str, fairly: bool = False) -> None:
             f"An unexpected error ended the job; the operator's log names it as job {job.pk}.",
         )
     else:
-        jobs.end(job=job, state=JobState.SUCCEEDED)
-        if job.project.is_sample:
-            sample_project.advance(project=job.project)
+        _succeed(job)
 
 
 def watch_over(job: Job, handler: Handler) -> JobWatch:
@@ -123,6 +121,16 @@ def sweep_jobs() -> None:
 
 def _worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _succeed(job: Job) -> None:
+    """End the job and start a sample project's next step in one transaction: a worker killed
+    between the two would leave the project waiting for ever."""
+    with transaction.atomic():
+        if job.project.is_sample:  # before the job's row, in the order of `jobs.claim`
+            Project.objects.select_for_update().get(pk=job.project_id)
+        if jobs.end(job=job, state=JobState.SUCCEEDED) and job.project.is_sample:
+            sample_project.advance(project=job.project)
 
 
 def _fail(job: Job, handler: Handler, message: str) -> None:
