@@ -72,6 +72,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "curation.unavailable.UnavailableMiddleware",
 ]
 
 ROOT_URLCONF = "curation.urls"
@@ -113,6 +114,7 @@ JOB_TIME_LIMIT_SECONDS = env.int("JOB_TIME_LIMIT_SECONDS", 4 * 3600)
 JOB_MEMORY_LIMIT_BYTES = env.int("JOB_MEMORY_LIMIT_BYTES", 0)  # 0: most of the machine's memory
 JOB_REQUEUE_AFTER_SECONDS = env.int("JOB_REQUEUE_AFTER_SECONDS", 30)
 JOB_SWEEP_SECONDS = env.int("JOB_SWEEP_SECONDS", 15)
+FILE_GRACE_SECONDS = env.int("FILE_GRACE_SECONDS", 86_400)
 
 MEDIA_ROOT = env.path("HUNCH_FILES", VAR / "files")
 WORK_ROOT = env.path("HUNCH_WORK", VAR / "work")
@@ -138,7 +140,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["curation.password_hashers.ModestArgon2"]
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from ninja.security import HttpBearer
 
 from curation.api.problems import Problem
+from curation.client_address import client_address
 from curation.models import Scope, Token
 from curation.services import rate_limits, tokens
 from curation.services.rate_limits import Limit
@@ -32,7 +33,7 @@ def _identify(request: HttpRequest) -> Token | None:
         return None
     token = tokens.authenticate(text=text.strip())
     if token is None:
-        rate_limits.take(limit=FAILURES, identity=request.META.get("REMOTE_ADDR", ""))
+        rate_limits.take(limit=FAILURES, identity=client_address(request))
         return None
     per_minute = Limit("requests", calls=settings.API_REQUESTS_PER_MINUTE, seconds=60)
     rate_limits.take(limit=per_minute, identity=str(token.user_id))

@@ -27,6 +27,17 @@ redis.call('SET', KEYS[1], string.format('%.0f', next_empty), 'PX', lifetime)
 return 0
 """
 
+# Moves the same key one call back. ARGV: microseconds between two calls at the steady rate.
+GIVE_BACK = """
+local now = redis.call('TIME')
+local microseconds = now[1] * 1000000 + now[2]
+local empty_at = tonumber(redis.call('GET', KEYS[1]) or '0') - tonumber(ARGV[1])
+if empty_at <= microseconds then return redis.call('DEL', KEYS[1]) end
+local lifetime = math.ceil((empty_at - microseconds) / 1000) + 1
+redis.call('SET', KEYS[1], string.format('%.0f', empty_at), 'PX', lifetime)
+return 1
+"""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -61,8 +72,7 @@ def take(*, limit: Limit, identity: str, fail_open: bool = True) -> None:
         RateLimited: the limit is reached; nothing is counted.
         redis.RedisError: Valkey is away and `fail_open` is false.
     """
-    interval = limit.seconds / limit.calls * 1_000_000
-    key = f"hunch:limit:{limit.name}:{identity}"
+    key, interval = _key(limit, identity), _interval(limit)
     try:
         wait = connection().eval(SCRIPT, 1, key, interval, limit.seconds * 1_000_000)
     except redis.RedisError as error:
@@ -72,3 +82,20 @@ def take(*, limit: Limit, identity: str, fail_open: bool = True) -> None:
         return
     if int(wait):
         raise RateLimited(limit, max(1, math.ceil(int(wait) / 1_000_000)))
+
+
+def give_back(*, limit: Limit, identity: str) -> None:
+    """Uncount one call that was taken. While Valkey is away nothing is given back."""
+    try:
+        connection().eval(GIVE_BACK, 1, _key(limit, identity), _interval(limit))
+    except redis.RedisError as error:
+        logger.warning("a limit could not be given back (%s)", type(error).__name__)
+
+
+def _key(limit: Limit, identity: str) -> str:
+    return f"hunch:limit:{limit.name}:{identity}"
+
+
+def _interval(limit: Limit) -> float:
+    """Microseconds between two calls at the steady rate."""
+    return limit.seconds / limit.calls * 1_000_000

@@ -3,7 +3,6 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from curation.web.forms.account import PasswordForm, SignInForm
 from curation.web.views import (
     account,
     baselines,
@@ -29,26 +28,12 @@ urlpatterns = [
     path("", projects.home, name="home"),
     path("guide/", guide.guide, name="guide"),
     # account
-    path(
-        "sign-in/",
-        auth.LoginView.as_view(
-            template_name="account/sign_in.html",
-            authentication_form=SignInForm,
-            redirect_authenticated_user=True,
-        ),
-        name="sign-in",
-    ),
+    path("sign-in/", account.SignIn.as_view(), name="sign-in"),
     path("sign-out/", auth.LogoutView.as_view(), name="sign-out"),
     path("account/", account.account, name="account"),
     path("account/tokens/", tokens.token_list, name="tokens"),
     path("account/tokens/<uuid:pk>/revoke/", tokens.revoke_token, name="revoke-token"),
-    path(
-        "account/password/",
-        auth.PasswordChangeView.as_view(
-            template_name="account/password.html", form_class=PasswordForm, success_url="/account/"
-        ),
-        name="password",
-    ),
+    path("account/password/", account.ChangePassword.as_view(), name="password"),
     # projects
     path("projects/new/", projects.new_project, name="new-project"),
     path("projects/sample/", projects.load_sample, name="load-sample"),
