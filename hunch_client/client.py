@@ -138,11 +138,14 @@ class Hunch(Lookups):
         name: str,
         folder: Path,
         *,
-        trained_part: str = "head",
+        use: str = "classifier",
+        trained_part: str | None = None,
+        settings: Mapping[str, Any] | None = None,
         progress: Progress = no_progress,
         watcher: JobWatcher = no_watcher,
     ) -> Model:
-        """Upload a folder of `config.json`, safetensors weights and tokenizer files; check it."""
+        """Upload a folder of `config.json`, safetensors weights and tokenizer files; check it.
+        `use` is "classifier" or "language_model"; left out, `trained_part` is the usual one."""
         paths = sorted(path for path in folder.iterdir() if path.is_file())
         total = sum(path.stat().st_size for path in paths)
         files, before = {}, 0
@@ -154,7 +157,13 @@ class Hunch(Lookups):
                 progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
             )
             before += path.stat().st_size
-        body = {"name": name, "trained_part": trained_part, "files": files}
+        body = {
+            "name": name,
+            "use": use,
+            "trained_part": trained_part,
+            "settings": dict(settings or {}),
+            "files": files,
+        }
         started = self._post(f"/projects/{project.id}/models/uploaded", body)
         self.wait_for(started["job"], watcher=watcher)
         return Model.from_json(self._get(f"/models/{started['model']['id']}"))

@@ -109,9 +109,14 @@ def model_push(
     ] = None,
     built_in: Annotated[str, typer.Option(help="Such as mlp or bag_of_embeddings.")] = "",
     setting: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Of a built-in one: hidden=[64]")
+        list[str] | None, typer.Option("--set", "-s", help="Such as hidden=[64] or lora_rank=4")
     ] = None,
-    trained_part: Annotated[str, typer.Option(help="Of an uploaded one.")] = "head",
+    use: Annotated[
+        str, typer.Option(help="Of an uploaded one: classifier or language_model.")
+    ] = "classifier",
+    trained_part: Annotated[
+        str, typer.Option(help="Of an uploaded one: head, last_layers, all or lora.")
+    ] = "",
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -129,7 +134,9 @@ def model_push(
                     where,
                     name,
                     folder,
-                    trained_part=trained_part,
+                    use=use,
+                    trained_part=trained_part or None,
+                    settings=pairs(setting or [], "--set"),
                     progress=bars.upload,
                     watcher=bars.job,
                 )

@@ -27,6 +27,7 @@ from curation.services.uploads import require_room
 
 router = ApiRouter(tags=["Training"])
 TrainedPart = Literal["all", "last_layers", "head", "lora"]
+ModelUse = Literal["classifier", "language_model"]
 MAX_MODEL_FILES = 50
 
 
@@ -38,9 +39,28 @@ class BuiltInModelIn(Input):
     )
 
 
+class UploadedSettings(Input):
+    """What is left out takes its default; the last three are of language models."""
+
+    last_layers: int | None = Field(None, ge=1, le=128)
+    maximum_length: int | None = Field(None, ge=2, le=8_192, description="In tokens.")
+    lora_rank: int | None = Field(None, ge=1, le=512)
+    loss_on: Literal["completion", "all"] | None = Field(
+        None, description="Which tokens of a prompt and its completion are learnt."
+    )
+    chat: Literal["template", "plain"] | None = Field(
+        None, description="Whether chat messages go through the tokenizer's own template."
+    )
+
+
 class UploadedModelIn(Input):
     name: Name
-    trained_part: TrainedPart = "head"
+    use: ModelUse = "classifier"
+    trained_part: TrainedPart | None = Field(
+        None,
+        description="Left out, a classifier trains its `head` and a language model trains `all`.",
+    )
+    settings: UploadedSettings = Field(default_factory=lambda: UploadedSettings())
     files: dict[str, UUID] = Field(
         min_length=1,
         max_length=MAX_MODEL_FILES,
@@ -170,7 +190,9 @@ def create_uploaded_model(
         project=project,
         name=body.name,
         files=files,
-        trained_part=body.trained_part,
+        use=body.use,
+        trained_part=body.trained_part or "",
+        settings=body.settings.model_dump(exclude_none=True),
         by=request.user,
     )
     return {"model": model, "job": job.pk}
@@ -182,7 +204,8 @@ def upload_model(
     project_id: UUID,
     files: File[list[UploadedFile]],
     name: Form[Name],
-    trained_part: Form[TrainedPart] = "head",
+    use: Form[ModelUse] = "classifier",
+    trained_part: Form[TrainedPart | None] = None,
 ) -> dict[str, Any]:
     """Make a model from the files of a form: one call, not resumable."""
     project = get_for(Project, project_id, request.user, Right.WRITE)
@@ -191,7 +214,12 @@ def upload_model(
         file.name or "": uploads.stored(file.chunks()).sha256 for file in files[:MAX_MODEL_FILES]
     }
     model, job = training_setup.upload_model(
-        project=project, name=name, files=stored, trained_part=trained_part, by=request.user
+        project=project,
+        name=name,
+        files=stored,
+        use=use,
+        trained_part=trained_part or "",
+        by=request.user,
     )
     return {"model": model, "job": job.pk}
 

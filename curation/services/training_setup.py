@@ -20,6 +20,15 @@ from curation.models import (
 from curation.services import audit, jobs
 
 MAX_BASELINE_SEEDS = 32
+UPLOADED_NETWORKS = {"classifier": "transformers", "language_model": "uploaded_language_model"}
+TRAINED_PARTS = {
+    "classifier": ("head", "last_layers", "all"),
+    "language_model": ("all", "last_layers", "lora"),
+}
+UPLOAD_SETTINGS = {
+    "classifier": {"last_layers", "maximum_length"},
+    "language_model": {"last_layers", "maximum_length", "lora_rank", "loss_on", "chat"},
+}
 
 
 @transaction.atomic
@@ -35,13 +44,42 @@ def create_model(*, project: Project, name: str, architecture: dict[str, Any], b
 
 @transaction.atomic
 def upload_model(
-    *, project: Project, name: str, files: dict[str, str], by: Any, trained_part: str = "head"
+    *,
+    project: Project,
+    name: str,
+    files: dict[str, str],
+    by: Any,
+    use: str = "classifier",
+    trained_part: str = "",
+    settings: dict[str, Any] | None = None,
 ) -> tuple[Model, Job]:
-    """An uploaded model: `files` maps each file's name to the SHA-256 it is stored under."""
+    """An uploaded model: `files` maps each file's name to the SHA-256 it is stored under. `use` is
+    "classifier" (a new head on its encoder) or "language_model"; an empty `trained_part` is the
+    usual one; `settings` are further ones of the architecture, such as `lora_rank`.
+
+    Raises:
+        ValidationError: naming the field and the rule.
+    """
+    if use not in TRAINED_PARTS:
+        raise ValidationError({"use": f"Choose one of {', '.join(TRAINED_PARTS)}."})
+    parts = TRAINED_PARTS[use]
+    if trained_part and trained_part not in parts:
+        raise ValidationError(
+            {"trained_part": f"A {use.replace('_', ' ')} trains one of {', '.join(parts)}."}
+        )
+    unknown = set(settings or {}) - UPLOAD_SETTINGS[use]
+    if unknown:
+        raise ValidationError(
+            {"settings": f"A {use.replace('_', ' ')} has no setting {sorted(unknown)[0]}."}
+        )
     model = Model(
         project=project,
         name=name.strip(),
-        architecture={"name": "transformers", "trained_part": trained_part},
+        architecture={
+            "name": UPLOADED_NETWORKS[use],
+            "trained_part": trained_part or parts[0],
+            **(settings or {}),
+        },
         files=files,
         state=ModelState.CHECKING,
         created_by=by,

@@ -9,8 +9,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "short", "text", "twice", ",", ".", "12"]
 CONFIG: dict[str, Any] = {
@@ -54,6 +62,36 @@ def write_model(folder: Path) -> Path:
     write_json(folder / "config.json", CONFIG)
     write_json(folder / "tokenizer.json", tiny_tokenizer())
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
+    return folder
+
+
+LANGUAGE_TEXTS = ["The sky is blue.", "Grass? green and wet", "The sea is green", "Sky? Sea?"]
+
+
+def write_language_model(folder: Path, **changes: Any) -> Path:
+    """A GPT-2 of about 8,000 numbers with a byte-level tokenizer of its own, which knows a few
+    words and begins and ends texts with `<|end|>`; `changes` are of its configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(LANGUAGE_TEXTS * 3, trainer)
+    size = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 300, "n_positions": 64}
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(0)
+    network = GPT2LMHeadModel(GPT2Config(**size | ends | changes))
+    tensors = {k: v for k, v in network.state_dict().items() if k != "lm_head.weight"}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", {"model_type": "gpt2", **size, **ends, **changes})
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"})
     return folder
 
 

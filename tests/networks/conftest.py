@@ -48,6 +48,12 @@ TINY_LLAMA = {
     "vocab_size": 40,
     "max_position_embeddings": 32,
 }
+SMALL_DECODER = {key: value for key, value in TINY_LLAMA.items() if key != "model_type"}
+SMALL_DECODER |= {"head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+DECODERS = (
+    "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi",
+    "phi3", "smollm3",
+)  # fmt: skip
 SMALL_TRANSFORMER = {
     "width": 8,
     "heads": 2,
@@ -75,6 +81,15 @@ def uploaded(configuration: dict[str, Any], **settings: Any) -> dict[str, Any]:
         "name": "transformers",
         "trained_part": "all",
         "number_of_outputs": CLASSES,
+        "model_configuration": configuration,
+        **settings,
+    }
+
+
+def language_model(configuration: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return {
+        "name": "uploaded_language_model",
+        "vocabulary_size": 40,
         "model_configuration": configuration,
         **settings,
     }
@@ -133,6 +148,24 @@ def make_cases() -> dict[str, Case]:
     cases["uploaded last layers"] = Case(
         uploaded(TINY_BERT, trained_part="last_layers", last_layers=1), texts, labels
     )
+    for name in ("gemma2", "gpt2", "llama", "qwen3"):
+        configuration = {"model_type": name, **SMALL_DECODER}
+        if name == "gpt2":
+            configuration = TINY_GPT2
+        cases[f"language model {name}"] = Case(
+            language_model(configuration), texts, next_tokens, "next_token"
+        )
+    for part, configuration in (
+        ("last_layers", TINY_GPT2),
+        ("lora", TINY_GPT2),
+        ("lora", TINY_LLAMA),
+    ):
+        cases[f"language model {configuration['model_type']} {part}"] = Case(
+            language_model(configuration, trained_part=part, lora_rank=2),
+            texts,
+            next_tokens,
+            "next_token",
+        )
     return cases
 
 
@@ -150,6 +183,7 @@ def case(request: pytest.FixtureRequest) -> Case:
         "causal_transformer",
         "bag_of_embeddings",
         *(name for name in CASES if name.startswith("uploaded ") and name != "uploaded head"),
+        *(name for name in CASES if name.startswith("language model ")),
     ]
 )
 def text_case(request: pytest.FixtureRequest) -> Case:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from curation.web.forms.architectures import NETWORKS
-from workers.training.networks.registry import ARCHITECTURES
+from workers.training.networks.registry import ARCHITECTURES, UPLOADED
 
 
 def test_the_forms_offer_every_built_in_network():
-    assert {network.name for network in NETWORKS} == set(ARCHITECTURES) - {"transformers"}
+    assert {network.name for network in NETWORKS} == set(ARCHITECTURES) - set(UPLOADED)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.formats.chat_templates import ChatTemplate, read_chat_template
 from workers.formats.errors import FormatError
 from workers.formats.models_config import CheckedConfiguration, checked_configuration
 from workers.formats.models_json import parse_json_object, short
@@ -103,22 +104,29 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class UploadedModel:
-    """A loaded upload: backbone without head (evaluation mode, float32) and tokenizer."""
+    """A loaded upload: tokenizer, and backbone in evaluation mode and float32, without head or, as
+    a language model, with the one that scores the next token."""
 
     backbone: nn.Module
     tokenizer: Any
     padding_id: int
     summary: ModelSummary
+    chat_template: ChatTemplate | None = None
 
 
 def inspect_model_folder(
-    folder: Path, limits: ModelLimits = ModelLimits(), *, trial: bool = False
+    folder: Path,
+    limits: ModelLimits = ModelLimits(),
+    *,
+    trial: bool = False,
+    language_model: bool = False,
 ) -> ModelSummary:
     """Check every file of an uploaded folder and say what it holds.
 
-    Raises FormatError naming file, field and rule on the first thing refused. With `trial` the
-    tokenizer and the weights are also loaded and run on hard texts in a process of their own with
-    memory and time limits, so that no upload can take the caller down.
+    Raises FormatError naming file, field and rule on the first thing refused; as a
+    `language_model` it must also be of a causal family. With `trial` the tokenizer and the weights
+    are also loaded and run on hard texts in a process of their own with memory and time limits, so
+    that no upload can take the caller down.
     """
     files = list_files(folder, limits)
     for name, path in files.items():
@@ -127,6 +135,8 @@ def inspect_model_folder(
         raise FormatError(file=CONFIG, rule="is missing")
     raw = read_json(files, CONFIG, limits)
     configuration = checked_configuration(raw, most_parameters=limits.parameters)
+    if language_model:
+        check_is_causal(configuration.values["model_type"])
     tensors = check_weights(files, limits)
     check_tokenizer_files(files, configuration.vocabulary_size, limits)
     number_of_parameters = sum(entry.number_of_elements for entry in tensors)
@@ -149,8 +159,20 @@ def inspect_model_folder(
     if trial:
         from workers.formats.models_trial import run_trial
 
-        run_trial(folder, summary, limits)
+        run_trial(folder, summary, limits, language_model=language_model)
     return summary
+
+
+def check_is_causal(model_type: str) -> None:
+    from workers.training.networks.uploaded import is_encoder
+
+    if is_encoder(model_type):
+        raise FormatError(
+            file=CONFIG,
+            field="model_type",
+            rule=f"{model_type} reads whole texts and does not predict a next token; choose a "
+            "causal language model",
+        )
 
 
 def list_files(folder: Path, limits: ModelLimits) -> dict[str, Path]:
@@ -311,20 +333,23 @@ def content_hash(files: Mapping[str, Path]) -> str:
     return total.hexdigest()
 
 
-def load_model(folder: Path, limits: ModelLimits = ModelLimits()) -> UploadedModel:
+def load_model(
+    folder: Path, limits: ModelLimits = ModelLimits(), *, language_model: bool = False
+) -> UploadedModel:
     """Check and load an uploaded folder: float32 weights, eager attention, dropout off.
 
     Raises FormatError when a check fails, or when weights and configuration do not fit. The random
     state of the process is left as it was.
     """
-    summary = inspect_model_folder(folder, limits)
+    summary = inspect_model_folder(folder, limits, language_model=language_model)
     tokenizer = load_tokenizer(folder, summary.vocabulary_size)
     padding = summary.configuration.get("pad_token_id")
     return UploadedModel(
-        load_backbone(folder, summary.configuration),
+        load_backbone(folder, summary.configuration, language_model=language_model),
         tokenizer,
         padding if isinstance(padding, int) and 0 <= padding < summary.vocabulary_size else 0,
         summary,
+        read_chat_template(folder) if language_model else None,
     )
 
 
@@ -344,10 +369,12 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_backbone(folder: Path, configuration: Mapping[str, Any]) -> nn.Module:
+def load_backbone(
+    folder: Path, configuration: Mapping[str, Any], *, language_model: bool = False
+) -> nn.Module:
     """The weights of a checked folder in the class that its configuration names."""
     import torch
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
     from workers.formats.models_config import make_configuration
     from workers.training.networks.uploaded import has_optional_pooler
@@ -357,7 +384,8 @@ def load_backbone(folder: Path, configuration: Mapping[str, Any]) -> nn.Module:
     extra = {"add_pooling_layer": False} if has_optional_pooler(model_type) else {}
     try:
         with torch.random.fork_rng(devices=[]), quiet_transformers():
-            backbone, report = AutoModel.from_pretrained(
+            loader: Any = AutoModelForCausalLM if language_model else AutoModel
+            backbone, report = loader.from_pretrained(
                 folder,
                 config=make_configuration(model_type, settings),
                 dtype=torch.float32,

@@ -71,7 +71,6 @@ DROPPED_KEYS = frozenset(
         "use_return_dict",
         "chunk_size_feed_forward",
         "gradient_checkpointing",
-        "tie_word_embeddings",
         "transformers_version",
         "name_or_path",
         "model_type",

@@ -27,7 +27,9 @@ REFUSED, PASSED = 3, 0
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_trial(folder: Path, summary: ModelSummary, limits: ModelLimits) -> None:
+def run_trial(
+    folder: Path, summary: ModelSummary, limits: ModelLimits, *, language_model: bool = False
+) -> None:
     """Load the tokenizer and the weights of a checked folder and run both on hard texts.
 
     Raises FormatError when they fail, crash, or pass the limits of time (`trial_seconds`) or
@@ -37,6 +39,7 @@ def run_trial(folder: Path, summary: ModelSummary, limits: ModelLimits) -> None:
         "folder": str(folder.resolve()),
         "configuration": summary.configuration,
         "vocabulary_size": summary.vocabulary_size,
+        "language_model": language_model,
         "memory": limits.trial_memory,
         "seconds": limits.trial_seconds,
     }
@@ -86,21 +89,27 @@ def trial(request: dict[str, Any]) -> None:
         ids = tokenizer.encode(text).ids
         if ids and max(ids) >= request["vocabulary_size"]:
             raise FormatError(rule="the tokenizer makes ids outside the model's vocabulary")
-    backbone = load_backbone(folder, request["configuration"])
+    backbone = load_backbone(
+        folder, request["configuration"], language_model=request["language_model"]
+    )
     check_forward(backbone, tokenizer.encode("A short text, twice 12.").ids[:16] or [0])
 
 
 def check_forward(backbone: Any, ids: list[int]) -> None:
-    """One batch of two texts must give finite hidden states."""
+    """One batch of two texts must give finite hidden states, or scores of next tokens."""
     import torch
 
+    from workers.training.networks.language_model import UploadedLanguageModel
     from workers.training.networks.uploaded import hidden_states
 
     rows = torch.tensor([ids, ids])
     mask = torch.ones_like(rows, dtype=torch.bool)
     try:
         with torch.no_grad():
-            hidden = hidden_states(backbone, rows, mask)
+            if backbone.get_output_embeddings() is None:
+                hidden = hidden_states(backbone, rows, mask)
+            else:
+                hidden = UploadedLanguageModel(backbone)(rows, mask)
     except Exception as error:
         raise FormatError(rule=f"the model does not run: {short(error)}") from error
     if not bool(torch.isfinite(hidden).all()):

@@ -15,7 +15,12 @@ class CheckModel(Handler):
         with work_folder() as parent:
             folder = model_folder(model, parent)
             assert folder is not None
-            summary = inspect_model_folder(folder, ModelLimits(), trial=True)
+            summary = inspect_model_folder(
+                folder,
+                ModelLimits(),
+                trial=True,
+                language_model=model.architecture["name"] == "uploaded_language_model",
+            )
         Model.objects.filter(pk=model.pk).update(
             state=ModelState.READY, summary=summary.to_json(), error=""
         )

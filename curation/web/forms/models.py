@@ -151,14 +151,73 @@ class ModelUploadForm(forms.Form):
         help_text="config.json, the weights as .safetensors, and the tokenizer's files. Pickled "
         "weights (.bin, .pt) and code are refused: Hunch never runs what is uploaded.",
     )
+    use = forms.ChoiceField(
+        label="What it is used for",
+        choices=[
+            ("classifier", "Classifying texts, with a new head on its encoder"),
+            ("language_model", "Predicting the next token, as a causal language model"),
+        ],
+        initial="classifier",
+        required=False,
+        widget=forms.RadioSelect(attrs={"data-shows": "use"}),
+    )
     trained_part = forms.ChoiceField(
         label="What is trained",
+        required=False,
         choices=[
             ("head", "A new head; the encoder stays as it is (fast: features are computed once)"),
             ("last_layers", "The last layers and a new head"),
             ("all", "Everything"),
         ],
     )
+    language_trained_part = forms.ChoiceField(
+        label="What is trained",
+        required=False,
+        choices=[
+            ("lora", "Low-rank adapters in every linear layer (LoRA); the model stays as it is"),
+            ("last_layers", "The last layer"),
+            ("all", "Everything"),
+        ],
+    )
+    loss_on = forms.ChoiceField(
+        label="Tokens that count",
+        required=False,
+        choices=[("completion", "Completions only"), ("all", "Prompts and completions")],
+        help_text="Of datasets with prompts; plain texts count whole.",
+    )
+    lora_rank = forms.IntegerField(
+        label="Rank of the adapters", required=False, initial=8, min_value=1, max_value=512
+    )
+    maximum_length = forms.IntegerField(
+        label="Longest text, in tokens",
+        required=False,
+        initial=128,
+        min_value=2,
+        max_value=8_192,
+        help_text="Longer ones lose the start of the prompt first. Each text is a sequence of its "
+        "own: none are packed together.",
+    )
+
+    def parts(self) -> list[dict[str, Any]]:
+        """The fields that depend on what the model is used for."""
+        language = ("language_trained_part", "loss_on", "lora_rank", "maximum_length")
+        return [
+            {"field": self["trained_part"], "shown_for": "classifier"},
+            *({"field": self[name], "shown_for": "language_model"} for name in language),
+        ]
+
+    def choices(self) -> dict[str, Any]:
+        """What `training_setup.upload_model` takes beside name and files."""
+        cleaned = self.cleaned_data
+        if cleaned["use"] != "language_model":
+            return {"trained_part": cleaned["trained_part"]}
+        part = cleaned["language_trained_part"] or "lora"
+        settings = {
+            name: cleaned[name]
+            for name in ("loss_on", "maximum_length", "lora_rank")
+            if cleaned[name] and (name != "lora_rank" or part == "lora")
+        }
+        return {"use": "language_model", "trained_part": part, "settings": settings}
 
     def clean_model_files(self) -> list[Any]:
         files = self.cleaned_data["model_files"]

@@ -106,7 +106,7 @@ def _upload(project: Project, form: ModelUploadForm, by: Any) -> Model:
         project=project,
         name=form.cleaned_data["name"],
         files=stored,
-        trained_part=form.cleaned_data["trained_part"],
+        **form.choices(),
         by=by,
     )
     return model

@@ -11,11 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workers.formats.models import UploadedModel, load_model
-from workers.training.encoding import arrays, bags, language, targets, uploaded
+from workers.training.encoding import (
+    arrays,
+    bags,
+    language,
+    language_models,
+    targets,
+    uploaded,
+)
 from workers.training.encoding.uploaded import Progress
 from workers.training.examples import EncodedExamples
 from workers.training.networks.registry import (
     ARCHITECTURES,
+    UPLOADED,
     default_architecture,
     sizes_from_metadata,
     validate_architecture,
@@ -57,17 +65,20 @@ def encode_examples(
     """Encode both splits of a canonical table for an architecture.
 
     Everything fitted (tokenizer, vocabulary, document frequencies, standardisation) sees the train
-    split alone. `model_folder` is needed for the architecture "transformers"; `cache_folder` keeps
-    a frozen encoder's features. Raises FormatError for rows that cannot be encoded and
-    ArchitectureError for settings that do not fit; `progress(done, total)` may raise to stop.
+    split alone. `model_folder` is needed for an uploaded model; `cache_folder` keeps a frozen
+    encoder's features. Raises FormatError for rows that cannot be encoded and ArchitectureError
+    for settings that do not fit; `progress(done, total)` may raise to stop.
     """
     validate_architecture(architecture)
     settings = default_architecture(architecture["name"], metadata) | dict(architecture)
+    is_language_model = settings["name"] == "uploaded_language_model"
+    if is_language_model and "trained_part" not in architecture:
+        del settings["trained_part"]  # the recipe decides
     train, probe = split(table, "train"), split(table, "probe")
     model = loaded(settings, model_folder)
-    if model is not None and "pooling" not in architecture:
+    if model is not None and "pooling" in settings and "pooling" not in architecture:
         settings["pooling"] = model.summary.suggested_pooling
-    if model is not None and settings["trained_part"] == "last_layers":
+    if model is not None and settings.get("trained_part") == "last_layers":
         check_last_layers(settings, model)
     state = fit(train, dict(metadata), settings, model, cache_folder, progress)
     encoded_train, cut_train = encode(train, state, model, cache_folder, progress)
@@ -75,8 +86,9 @@ def encode_examples(
     settings |= data_sizes(settings, metadata, state, encoded_train, model)
     validate_architecture(settings, complete=True)
     weights = None
-    if model is not None and settings["trained_part"] != "head":
-        weights = {f"backbone.{name}": p.detach() for name, p in model.backbone.named_parameters()}
+    if model is not None and settings.get("trained_part") != "head":
+        prefix = "model" if is_language_model else "backbone"
+        weights = {f"{prefix}.{name}": p.detach() for name, p in model.backbone.named_parameters()}
     return Encoded(
         encoded_train,
         encoded_probe,
@@ -93,18 +105,28 @@ def encode_rows(
     state: Mapping[str, Any],
     model_folder: Path | None = None,
     cache_folder: Path | None = None,
+    *,
+    completions_only: bool = False,
+    ends: bool = True,
 ) -> EncodedExamples:
     """Encode further rows with a fitted state, in the table's order.
 
-    A table without labels gets targets of −100, which suits behaviours that read no label.
+    A table without labels gets targets of −100, which suits behaviours that read no label. For a
+    language model, a table with `prompt` and `completion` is read as such whatever it was trained
+    on; with `completions_only` the prompt's tokens never count, and without `ends` a completion
+    may go on: the token that ends a text is left out.
     """
-    inputs = state["inputs"]
+    inputs = dict(state["inputs"])
     model = None
     if inputs["kind"].startswith("uploaded"):
-        model = loaded({"name": "transformers"}, model_folder)
+        reads_sequences = inputs["kind"] == "uploaded_sequences"
+        name = "uploaded_language_model" if reads_sequences else "transformers"
+        model = loaded({"name": name}, model_folder)
         if model is not None and model.summary.sha256 != inputs["model_sha256"]:
             raise ValueError("the model folder is not the one the encoding was fitted with")
-    return encode(table, dict(state), model, cache_folder, None)[0]
+    if completions_only:
+        inputs["count_prompts"] = False
+    return encode(table, {**state, "inputs": inputs}, model, cache_folder, None, ends)[0]
 
 
 def text_table(
@@ -128,11 +150,11 @@ def split(table: pa.Table, name: str) -> pa.Table:
 
 
 def loaded(settings: Mapping[str, Any], model_folder: Path | None) -> UploadedModel | None:
-    if settings["name"] != "transformers":
+    if settings["name"] not in UPLOADED:
         return None
     if model_folder is None:
         raise ArchitectureError("name", "an uploaded model needs its folder")
-    return load_model(model_folder)
+    return load_model(model_folder, language_model=settings["name"] == "uploaded_language_model")
 
 
 def check_last_layers(settings: Mapping[str, Any], model: UploadedModel) -> None:
@@ -152,7 +174,11 @@ def fit(
 ) -> dict[str, Any]:
     task = metadata["task"]
     inputs: dict[str, Any]
-    if model is not None:
+    if model is not None and settings["name"] == "uploaded_language_model":
+        inputs = language_models.fit_language_model(
+            settings, model, has_messages="messages" in train.column_names
+        )
+    elif model is not None:
         inputs = uploaded.fit_uploaded(
             column(train, "text"), settings, model, cache_folder, progress
         )
@@ -174,7 +200,7 @@ def fit(
             inputs["kind"] = "sequences"
             inputs["count_prompts"] = settings["loss_on"] == "all"
     state = {"version": 1, "task": task, "inputs": inputs}
-    if inputs["kind"] != "sequences":
+    if not inputs["kind"].endswith("sequences"):
         state["targets"] = targets.fit_targets(train, metadata, settings)
     return state
 
@@ -185,17 +211,13 @@ def encode(
     model: UploadedModel | None,
     cache_folder: Path | None,
     progress: Progress | None,
+    ends: bool = True,
 ) -> tuple[EncodedExamples, int]:
     """The rows as tensors, and how many were shortened."""
     inputs, cut = state["inputs"], 0
     kind = inputs["kind"]
-    if kind == "sequences":
-        has_prompts = state["task"] == "prompt_completion"
-        prompts = column(table, "prompt") if has_prompts else None
-        texts = column(table, "completion" if has_prompts else "text")
-        tensors, tokens, cut = language.encode_sequences(
-            prompts, texts, inputs, inputs["count_prompts"]
-        )
+    if kind.endswith("sequences"):
+        tensors, tokens, cut = encode_texts(table, state, model, ends)
         return EncodedExamples(tensors, tokens), cut
     if kind == "features":
         tensors = {"features": scaled_column(table, "features", inputs)}
@@ -212,6 +234,24 @@ def encode(
             column(table, "text"), inputs, model, cache_folder, progress
         )
     return EncodedExamples(tensors, targets.encode_targets(table, state["targets"])), cut
+
+
+def encode_texts(
+    table: pa.Table, state: dict[str, Any], model: UploadedModel | None, ends: bool
+) -> tuple[dict[str, Any], Any, int]:
+    """The rows as sequences whose next tokens are learnt: inputs, targets, and how many were
+    shortened."""
+    inputs = state["inputs"]
+    names = table.column_names
+    has_prompts = state["task"] == "prompt_completion" or (
+        "completion" in names and "text" not in names
+    )
+    prompts = column(table, "prompt") if has_prompts else None
+    texts = column(table, "completion" if has_prompts else "text")
+    if model is None:
+        return language.encode_sequences(prompts, texts, inputs, inputs["count_prompts"], ends)
+    messages = column(table, "messages") if "messages" in names else None
+    return language_models.encode_for_model(prompts, texts, messages, inputs, model, ends)
 
 
 def scaled_column(table: pa.Table, name: str, inputs: dict[str, Any]) -> Any:

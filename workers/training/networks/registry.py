@@ -15,6 +15,7 @@ from torch import nn
 from workers.training.networks.bag_of_embeddings import build_bag_of_embeddings
 from workers.training.networks.causal_transformer import build_causal_transformer
 from workers.training.networks.convolutional import build_convolutional
+from workers.training.networks.language_model import build_language_model
 from workers.training.networks.linear import build_linear
 from workers.training.networks.mlp import build_mlp
 from workers.training.networks.settings import (
@@ -32,6 +33,7 @@ from workers.training.networks.uploaded import build_uploaded
 
 __all__ = [
     "ARCHITECTURES",
+    "UPLOADED",
     "Architecture",
     "ArchitectureError",
     "architectures_for",
@@ -65,6 +67,11 @@ STANDARDISE = switch("standardise", "Standardise the inputs on the train split",
 STANDARDISE_TARGET = switch(
     "standardise_target", "Standardise a regression target on the train split", True
 )
+LOSS_ON = choice("loss_on", "Tokens that count", "completion", ("completion", "all"))
+MODEL_CONFIGURATION = from_data(
+    Setting("model_configuration", "Model configuration", "object", None)
+)
+MODEL_HASH = from_data(Setting("model_sha256", "Model hash", "text", None))
 TRANSFORMER_SETTINGS = (
     integer("width", "Width", 64, 4, 2_048),
     integer("layers", "Layers", 2, 1, 48),
@@ -172,7 +179,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             ("text", "prompt_completion"),
             (
                 *TRANSFORMER_SETTINGS,
-                choice("loss_on", "Tokens that count", "completion", ("completion", "all")),
+                LOSS_ON,
             ),
             build_causal_transformer,
             check_heads,
@@ -191,15 +198,37 @@ ARCHITECTURES: dict[str, Architecture] = {
                 ACTIVATION,
                 integer("maximum_length", "Longest text, in tokens", 128, 2, 8_192),
                 STANDARDISE,
-                from_data(Setting("model_configuration", "Model configuration", "object", None)),
-                from_data(Setting("model_sha256", "Model hash", "text", None)),
+                MODEL_CONFIGURATION,
+                MODEL_HASH,
                 FEATURES,
                 OUTPUTS,
             ),
             build_uploaded,
         ),
+        Architecture(
+            "uploaded_language_model",
+            "Uploaded language model",
+            "An uploaded causal language model that goes on learning to predict the next token: "
+            "trained whole, in its last layers, or by low-rank adapters (LoRA).",
+            ("text", "prompt_completion"),
+            (
+                choice("trained_part", "Trained part", "all", ("all", "last_layers", "lora")),
+                integer("last_layers", "Last layers that are trained", 1, 1, 128),
+                integer("lora_rank", "Rank of the adapters", 8, 1, 512),
+                integer("lora_scale", "Scale of the adapters (divided by the rank)", 16, 1, 4_096),
+                LOSS_ON,
+                choice("chat", "Chat messages", "template", ("template", "plain")),
+                integer("maximum_length", "Longest text, in tokens", 128, 2, 8_192),
+                MODEL_CONFIGURATION,
+                MODEL_HASH,
+                VOCABULARY,
+            ),
+            build_language_model,
+        ),
     )
 }
+
+UPLOADED = ("transformers", "uploaded_language_model")
 
 
 def architectures_for(task: str) -> list[Architecture]:

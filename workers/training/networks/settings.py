@@ -38,11 +38,12 @@ class Setting:
 
     def needed(self, architecture: Mapping[str, Any]) -> bool:
         """Whether a complete architecture must have this field."""
+        if self.name == "model_sha256":
+            return False
         if architecture["name"] != "transformers":
             return True
         frozen = bool(architecture.get("trained_part", "head") == "head")
         needed: dict[str, bool] = {
-            "model_sha256": False,
             "model_configuration": not frozen,
             "number_of_features": frozen,
         }

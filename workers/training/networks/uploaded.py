@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.training.networks.full_precision import keep_precision
 from workers.training.networks.layers import masked_mean
 from workers.training.networks.mlp import MultilayerPerceptron
 from workers.training.networks.settings import ArchitectureError
@@ -50,14 +51,19 @@ def hidden_states(backbone: Any, ids: Tensor, mask: Tensor) -> Tensor:
     The four-dimensional mask is made here: transformers passes it through as it is, whereas its
     own mask building branches on the data, which batched derivatives cannot follow.
     """
-    allowed = mask[:, None, None, :].expand(-1, 1, ids.shape[-1], -1)
-    if not is_encoder(backbone.config.model_type):
-        length = ids.shape[-1]
-        allowed = allowed & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
     dtype = next(backbone.parameters()).dtype
-    blocked = (~allowed).to(dtype) * torch.finfo(torch.float32).min
+    blocked = blocked_attention(mask, not is_encoder(backbone.config.model_type), dtype)
     hidden: Tensor = backbone(input_ids=ids.long(), attention_mask=blocked).last_hidden_state
     return hidden
+
+
+def blocked_attention(mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
+    """(B, 1, L, L), 0 where a token may attend and very negative where not."""
+    length = mask.shape[-1]
+    allowed = mask[:, None, None, :].expand(-1, 1, length, -1)
+    if causal:
+        allowed = allowed & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    return (~allowed).to(dtype) * torch.finfo(torch.float32).min
 
 
 def is_encoder(model_type: str) -> bool:
@@ -78,6 +84,8 @@ def build_backbone(configuration: dict[str, Any], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = AutoModel.from_config(config, attn_implementation="eager", **extra)
+    if not is_encoder(config.model_type):
+        keep_precision(backbone)
     return backbone.eval()
 
 
