@@ -60,7 +60,7 @@ class UploadedModelIn(Input):
         None,
         description="Left out, a classifier trains its `head` and a language model trains `all`.",
     )
-    settings: UploadedSettings = Field(default_factory=lambda: UploadedSettings())
+    settings: UploadedSettings | None = None
     files: dict[str, UUID] = Field(
         min_length=1,
         max_length=MAX_MODEL_FILES,
@@ -192,7 +192,7 @@ def create_uploaded_model(
         files=files,
         use=body.use,
         trained_part=body.trained_part or "",
-        settings=body.settings.model_dump(exclude_none=True),
+        settings=body.settings.model_dump(exclude_none=True) if body.settings else None,
         by=request.user,
     )
     return {"model": model, "job": job.pk}
