@@ -1,7 +1,9 @@
 """All settings, read from the environment. Without DATABASE_URL and REDIS_URL the embedded parts
 are used."""
 
+import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import dj_database_url
@@ -22,23 +24,31 @@ except ServiceConfigurationError as error:
 EMBEDDED = SERVICES.embedded
 
 
+SHORTEST_KEY = 32
+
+
 def _secret_key() -> str:
     """A key from the environment or a file; an embedded site makes its own on the first start."""
-    if key := env.str("SECRET_KEY", ""):
-        return key
-    if key_file := env.str("SECRET_KEY_FILE", ""):
-        return Path(key_file).read_text().strip()
-    if not EMBEDDED:
+    key = env.str("SECRET_KEY", "")
+    if not key and (key_file := env.str("SECRET_KEY_FILE", "")):
+        key = Path(key_file).read_text().strip()
+    if not key and EMBEDDED:
+        path = VAR / "secret_key"
+        if not path.exists():
+            aside = VAR / f"secret_key.{os.getpid()}"
+            VAR.mkdir(parents=True, exist_ok=True)
+            aside.touch(mode=0o600)
+            aside.write_text(secrets.token_urlsafe(50))
+            with suppress(FileExistsError):  # another process was first: its key counts
+                path.hardlink_to(aside)
+            aside.unlink()
+        key = path.read_text().strip()
+    if len(key) < SHORTEST_KEY:
         raise ImproperlyConfigured(
-            "Set SECRET_KEY or SECRET_KEY_FILE: a site with servers of its own never starts "
-            "with a default key."
+            f"Set SECRET_KEY or SECRET_KEY_FILE to at least {SHORTEST_KEY} random characters: a "
+            "site with servers of its own never starts with a default key."
         )
-    path = VAR / "secret_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(50))
-    return path.read_text().strip()
+    return key
 
 
 SECRET_KEY = _secret_key()

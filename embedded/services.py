@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedded.postgres import Postgres
-from embedded.supervisor import Process, Supervisor
+from embedded.supervisor import AlreadyRunning, Process, Supervisor
 from embedded.urls import ServiceUrls, service_urls
 from embedded.valkey import Valkey
 
@@ -21,3 +21,20 @@ def running_services(var: Path, *, durable: bool = True) -> Iterator[ServiceUrls
     with Supervisor(var) as supervisor:
         supervisor.start(*service_processes(var, durable=durable))
         yield service_urls(var, environment={})
+
+
+@contextmanager
+def services_at_hand(var: Path, *, alone: bool = False) -> Iterator[None]:
+    """Have database and broker inside the block: the operator's own, those of the site that runs
+    on `var`, or else embedded ones for as long as the block takes.
+
+    With `alone` a running site raises `AlreadyRunning`.
+    """
+    with Supervisor(var) as supervisor:
+        if service_urls(var).embedded:
+            try:
+                supervisor.start(*service_processes(var))
+            except AlreadyRunning:
+                if alone:
+                    raise
+        yield

@@ -53,8 +53,13 @@ app.conf.update(
             "schedule": 3600.0,
             "options": {"expires": 3600},
         },
+        "tidy": {
+            "task": "workers.tasks.tidying.tidy_files",
+            "schedule": 3600.0,
+            "options": {"expires": 3600},
+        },
     },
-    imports=("workers.tasks.run", "workers.tasks.webhooks"),
+    imports=("workers.tasks.run", "workers.tasks.tidying", "workers.tasks.webhooks"),
 )
 
 

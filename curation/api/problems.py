@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 from curation.services.idempotency import KeyInUse, KeyReused
 from curation.services.rate_limits import RateLimited
 from curation.services.uploads import TooLarge
+from curation.unavailable import RETRY_AFTER, reason_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +186,9 @@ def install(api: NinjaAPI) -> None:
 
     @handles(Exception)
     def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
+        if reason := reason_unavailable(error):
+            logger.warning("%s %s: %s", request.method, request.path, type(error).__name__)
+            return response(503, reason, headers=RETRY_AFTER)
         logger.exception("%s %s failed", request.method, request.path, exc_info=error)
         return response(500, "The operator's log has the details.")
 

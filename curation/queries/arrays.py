@@ -15,7 +15,7 @@ def stored_array(stored: StoredFile) -> NDArray[Any]:
     """The array of a stored .npy file, read-only. Stored files never change.
 
     Raises:
-        FileNotFoundError: storage has lost the file.
+        LostFile: storage has lost or changed the file.
     """
-    mapped: NDArray[Any] = np.load(local_path(stored), mmap_mode="r", allow_pickle=False)
-    return mapped
+    mapped = np.load(local_path(stored), mmap_mode="r", allow_pickle=False)
+    return np.asarray(mapped)  # a plain view of the map: its methods are faster

@@ -31,6 +31,8 @@ FILE_KEYS: tuple[tuple[type[Any], tuple[str, ...], str], ...] = (
     (UploadPart, ("stored_file",), "upload__project"),
 )
 
+MOST_NAMED = 5
+
 
 def file_keys_of_models() -> set[tuple[str, str]]:
     """(model, field) of every foreign key to a stored file, from Django's own registry."""
@@ -60,6 +62,24 @@ def files_in_use(project: Project | None = None) -> set[str]:
     for stored in runs.values_list("trajectory_files", flat=True):
         used.update(_hashes(stored.values()))
     return used
+
+
+def named_by(sha256: str) -> list[str]:
+    """What needs the file, for people: "dataset version Tweets, version 3 (examples file)"."""
+    found = []
+    for model, fields, _ in FILE_KEYS:
+        for field in fields:
+            rows = model._default_manager.filter(**{field: sha256})
+            found += [_described(row, field) for row in rows[:MOST_NAMED]]
+    for model, field in ((Model, "files"), (BaselineRun, "trajectory_files")):
+        rows = model._default_manager.filter(**{f"{field}__icontains": sha256})
+        found += [_described(row, field) for row in rows[:MOST_NAMED]]
+    return found
+
+
+def _described(row: Any, field: str) -> str:
+    kind = row._meta.verbose_name
+    return f"{kind} {row} ({row._meta.get_field(field).verbose_name}, id {row.pk})"
 
 
 def _hashes(values: Iterable[Any]) -> Iterable[str]:

@@ -8,7 +8,6 @@ answers and the counts of filter values, into the work folder. It can be deleted
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -23,7 +22,7 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from curation.models import StoredFile
-from curation.services.files import local_path
+from curation.services.files import local_path, work_folder
 
 FORMAT = 2
 MOST_BYTES = 20 * 1024**3
@@ -198,16 +197,16 @@ def _build(source: Path, folder: Path) -> None:
     """Write aside and rename; where two build at once, one of them wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _make_room(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    try:
+    with work_folder() as scratch:
+        aside = scratch / "index"
+        aside.mkdir()
         _copy(source, aside / "examples.arrow")
         _describe(aside)
-        aside.rename(folder)
-    except OSError:
-        if not (folder / "facets.json").exists():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not (folder / "facets.json").exists():
+                raise
 
 
 def _copy(source: Path, target: Path) -> None:

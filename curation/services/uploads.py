@@ -151,7 +151,7 @@ def _content(parts: Iterable[UploadPart]) -> Iterator[bytes]:
                 digest.update(chunk)
                 yield chunk
         if digest.hexdigest() != part.stored_file_id:
-            raise files.CorruptFile(f"Part {part.number} has changed in storage.")
+            raise files.CorruptFile(part.stored_file_id)
 
 
 def forget_old() -> int:

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from curation.models import Job, JobKind, JobState, Project
 from curation.services import jobs, sample_project
+from curation.services.files import LostFile, temporary_files_here
 from workers.celery import app
 from workers.formats.errors import FormatError
 from workers.formats.resource_guard import ResourceLimitExceeded
@@ -54,6 +55,7 @@ HANDLERS = {
 REFUSALS = (
     ArchitectureError,
     FormatError,
+    LostFile,
     NoUsableSeed,
     NotReplayable,
     RecipeError,
@@ -75,7 +77,7 @@ def run_job(job_id: str, fairly: bool = False) -> None:
     handler = import_string(HANDLERS[JobKind(job.kind)])(job)
     watch = watch_over(job, handler)
     try:
-        with JobReport(job, watch) as report:
+        with temporary_files_here(), JobReport(job, watch) as report:
             handler.run(report)
     except JobStopped as stop:
         if watch.interrupted and not connection.in_atomic_block:

@@ -1,0 +1,20 @@
+"""The periodic task that frees disk."""
+
+import logging
+
+from curation.services import file_upkeep
+from workers.celery import app
+
+logger = logging.getLogger(__name__)
+
+
+@app.task(name="workers.tasks.tidying.tidy_files")
+def tidy_files() -> None:
+    """Remove what killed workers left and what nothing has needed for the grace time. Two at once
+    do no harm."""
+    folders = file_upkeep.remove_abandoned_work()
+    freed = file_upkeep.free_unreferenced()
+    if folders or freed.files:
+        logger.info(
+            "freed %d bytes of %d files; removed %d work folders", freed.bytes, freed.files, folders
+        )
