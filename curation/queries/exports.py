@@ -108,7 +108,7 @@ def _read(table: ExampleTable, columns: list[str], source: str) -> pa.RecordBatc
 
 def as_csv(reader: pa.RecordBatchReader) -> Iterator[bytes]:
     """CSV whose cells cannot start a formula in a spreadsheet."""
-    yield _csv_lines([reader.schema.names])
+    yield _csv_lines([[_cell(name) for name in reader.schema.names]])
     for batch in reader:
         columns = [[_cell(value) for value in column.to_pylist()] for column in batch.columns]
         yield _csv_lines(zip(*columns, strict=True))
