@@ -1,0 +1,1 @@
+"""Studies of language models, one command each: predict, register, retrain, compare, tell."""
