@@ -25,32 +25,37 @@ def training_time(run: TrainingRun) -> float:
     return total / (1 - recipe.momentum) if recipe.optimizer == "sgd" else total
 
 
-def training_time_damping(run: TrainingRun) -> float:
+def training_time_damping(run: TrainingRun, most_examples: int | None = None) -> float:
     """1 / t, with t the time that training followed the gradient.
 
     Gradient flow of a quadratic objective for time t learns each eigendirection of curvature h as
     1 - exp(-t h), close to h / (h + 1/t): stopping early is a ridge of 1/t (Ali, Kolter &
     Tibshirani 2019). AdamW's step divides by the root of the second moment v, so that its time
     is the sum of learning rates times the mean of 1/√v over parameters, here measured at the
-    final parameters as E|batch gradient|².
+    final parameters as E|batch gradient|², on evenly spaced examples, at most `most_examples`.
     """
     time = training_time(run)
     if run.problem.recipe.optimizer == "adamw":
-        root = _second_moment(run).add(run.problem.recipe.epsilon).sqrt()
+        root = _second_moment(run, most_examples).add(run.problem.recipe.epsilon).sqrt()
         time *= float(1 / root.mean())
     return 1 / time
 
 
-def _second_moment(run: TrainingRun) -> torch.Tensor:
+def _second_moment(run: TrainingRun, most_examples: int | None = None) -> torch.Tensor:
     """(P,) the expected square of a batch's gradient: squared mean plus variance / batch size."""
     at = Linearised.of(run)
+    number = len(at.train)
+    chosen = torch.arange(number)[:: -(-number // (most_examples or number))]
     total, squares = torch.zeros_like(at.parameters), torch.zeros_like(at.parameters)
-    for indices in at.chunks():
+    for places in at.chunks():
+        indices = chosen[places[places < len(chosen)]]
+        if not len(indices):
+            break
         gradients = at.loss_gradients(at.train.select(indices))
         total += gradients.sum(0)
         squares += gradients.square_().sum(0)
-    mean = total / len(at.train)
-    variance = squares / len(at.train) - mean.square()
+    mean = total / len(chosen)
+    variance = squares / len(chosen) - mean.square()
     return mean.square() + variance.clamp_min(0) / run.problem.recipe.batch_size
 
 

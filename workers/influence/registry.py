@@ -13,6 +13,7 @@ METHODS: dict[str, str] = {
     "gradient_dot": "workers.influence.similarity:GradientDot",
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "checkpoints": "workers.influence.checkpoints:Checkpoints",
+    "projected": "workers.influence.projected:Projected",
     "leave_one_out": "workers.influence.leave_one_out:LeaveOneOut",
     "control_gradient_norm": "workers.influence.controls:GradientNorm",
     "control_loss": "workers.influence.controls:Loss",
