@@ -20,8 +20,9 @@ from curation.services import jobs
 router = ApiRouter(tags=["Jobs"])
 MAX_WAIT_SECONDS = 25
 LOOK_EVERY_SECONDS = 0.25
-# A waiting request holds a thread of this process; above the limit it is answered at once.
-waiting_requests = threading.BoundedSemaphore(8)
+# A waiting request holds one of the (four) threads of this process; above the limit it is answered
+# at once, so that waiting programs leave threads for everybody else.
+waiting_requests = threading.BoundedSemaphore(2)
 
 
 class JobOut(Schema):

@@ -81,12 +81,18 @@ def role_of(user: Any, project: Project) -> str | None:
 
 
 def get_for(
-    model: type[T], pk: UUID | str, user: Any, right: Right = Right.READ, **within: Any
+    model: type[T],
+    pk: UUID | str,
+    user: Any,
+    right: Right = Right.READ,
+    *,
+    with_related: tuple[str, ...] = (),
+    **within: Any,
 ) -> T:
     """The object, if the user may see it.
 
     `within` narrows the look-up to a parent, so that an id of another project nested in a valid
-    path is not found.
+    path is not found. `with_related` names what is read by the same query.
 
     Raises:
         Http404: the object does not exist or belongs to a project the user is no member of.
@@ -94,8 +100,9 @@ def get_for(
     """
     path = PROJECT_PATH[model]
     queryset = visible(model, user)
-    if path:
-        queryset = queryset.select_related(path)
+    related = (path, *with_related) if path else with_related
+    if related:
+        queryset = queryset.select_related(*related)
     try:
         target = queryset.get(pk=pk, **within)
     except (model.DoesNotExist, ValidationError):  # type: ignore[attr-defined]

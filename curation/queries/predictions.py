@@ -10,6 +10,8 @@ from uuid import UUID
 
 import numpy as np
 from django.db import connection
+from django.db.models import Func, IntegerField, TextField
+from django.db.models.functions import Cast
 from numpy.typing import NDArray
 
 from curation.models import (
@@ -98,11 +100,7 @@ def predict_first_order(
 
     The interval is for the mean over fresh seeds, or of `number_of_seeds` retrains when given.
     """
-    influences = list(
-        Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
-        .select_related("behaviour", "scores_file", "per_seed_file")
-        .order_by("behaviour__position", "behaviour__created_at")
-    )
+    influences = scored_influences(baseline, method)
     if not influences or not len(train_indices):
         return []
     count = baseline.dataset_version.train_count
@@ -121,6 +119,44 @@ def predict_first_order(
         level=level,
         number_of_seeds=number_of_seeds,
     )
+
+
+def scored_influences(baseline: Baseline, method: str) -> list[Influence]:
+    """The scores by this method of the behaviours that are in use, in their order; not to be
+    changed.
+
+    A process keeps those it has read: scores never change. What can change of a behaviour, its
+    name and its values, is part of the question, so that an old answer is never given.
+    """
+    rows = (
+        Influence.objects.filter(baseline=baseline, method=method, behaviour__archived_at=None)
+        .order_by("behaviour__position", "behaviour__created_at")
+        .values_list("pk", "behaviour__name", Cast("behaviour__values", TextField()))
+    )
+    return _kept_influences(tuple(rows))
+
+
+@lru_cache(maxsize=64)
+def _kept_influences(rows: tuple[tuple[UUID, str, str], ...]) -> list[Influence]:
+    found = (
+        Influence.objects.select_related("behaviour", "scores_file", "per_seed_file")
+        .defer("behaviour__probe_indices", "behaviour__definition")
+        .in_bulk([pk for pk, _, _ in rows])
+    )
+    return [found[pk] for pk, _, _ in rows]
+
+
+def _length(name: str) -> Func:
+    return Func(name, function="jsonb_array_length", output_field=IntegerField())
+
+
+@lru_cache(maxsize=128)
+def numbers_of_examples(behaviour_ids: tuple[UUID, ...]) -> dict[UUID, int]:
+    """How many probe or pasted examples each behaviour reads; that never changes."""
+    rows = Behaviour.objects.filter(pk__in=behaviour_ids).values_list(
+        "pk", _length("probe_indices"), _length("pasted_examples")
+    )
+    return {pk: probe or pasted for pk, probe, pasted in rows}
 
 
 def calibrated_effects(
@@ -149,6 +185,7 @@ def calibrated_effects(
         number_of_seeds=number_of_seeds,
         behaviour_scale=[one.diagnostics["random_edit_scale"] for one in influences],
     )
+    numbers = numbers_of_examples(tuple(one.behaviour_id for one in influences))
     shape = edit_shape(weights, baseline.dataset_version.train_count)
     edit_warnings = calibration.warnings(shape)
     return [
@@ -165,7 +202,7 @@ def calibrated_effects(
             per_seed=[float(x) for x in per_seed[k]],
             seed_noise=_seed_noise(influence.behaviour),
             warnings=edit_warnings
-            + warnings_for(baseline, influence.behaviour, weights, per_seed[k]),
+            + warnings_for(baseline, numbers[influence.behaviour_id], weights, per_seed[k]),
         )
         for k, influence in enumerate(influences)
     ]
@@ -216,7 +253,7 @@ def _seed_noise(behaviour: Behaviour) -> float | None:
 
 def warnings_for(
     baseline: Baseline,
-    behaviour: Behaviour,
+    number_of_examples: int,
     weights: NDArray[np.float64],
     by_seed: NDArray[np.float64],
 ) -> list[str]:
@@ -228,11 +265,10 @@ def warnings_for(
             f"The edits move {share:.0%} of the training weight: first-order predictions tend to "
             "underestimate large removals and overestimate large up-weightings."
         )
-    probe_count = len(behaviour.probe_indices) or len(behaviour.pasted_examples)
-    if probe_count < TINY_SLICE:
+    if number_of_examples < TINY_SLICE:
         found.append(
-            f"The behaviour reads only {probe_count} probe "
-            f"example{'s' if probe_count != 1 else ''}."
+            f"The behaviour reads only {number_of_examples} probe "
+            f"example{'s' if number_of_examples != 1 else ''}."
         )
     signs = np.sign(by_seed)
     if len(by_seed) > 1 and abs(sum(signs)) < len(by_seed):
