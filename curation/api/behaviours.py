@@ -22,6 +22,12 @@ from curation.queries.influence import extreme_examples
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.queries.scores import matrix_sha256, score_slice, write_matrix
 from curation.services import behaviours
+from curation.services.pasted_examples import (
+    LONGEST_TEXT,
+    LONGEST_WORD,
+    MAX_PASTED,
+    MAX_WORDS,
+)
 
 router = ApiRouter(tags=["Behaviours"])
 scores_router = ApiRouter(tags=["Influence scores"])
@@ -54,13 +60,30 @@ class NamedExamples(Input):
 
 
 class PastedExample(Input):
-    text: str = Field(min_length=1, max_length=20_000)
+    text: str = Field(min_length=1, max_length=LONGEST_TEXT)
     label: str = Field(max_length=200)
+
+
+class PastedCompletion(Input):
+    """For a language model: a prompt and what it goes on with; `alternative` for a preference,
+    neither for the probability of words."""
+
+    prompt: str = Field("", max_length=LONGEST_TEXT)
+    completion: str = Field("", max_length=LONGEST_TEXT)
+    alternative: str = Field("", max_length=LONGEST_TEXT)
 
 
 class PastedExamples(Input):
     selection: Literal["pasted"]
-    examples: list[PastedExample] = Field(min_length=1, max_length=behaviours.MAX_PASTED)
+    examples: list[PastedExample | PastedCompletion] = Field(min_length=1, max_length=MAX_PASTED)
+    words: list[Annotated[str, Field(min_length=1, max_length=LONGEST_WORD)]] = Field(
+        default_factory=list,
+        max_length=MAX_WORDS,
+        description="For the probability of words: each as it would go on, with its space before.",
+    )
+    ends: bool = Field(
+        False, description="Whether a completion counts with the token that ends a text."
+    )
 
 
 Definition = Annotated[
@@ -87,6 +110,9 @@ class BehaviourOut(Schema):
     better: Better
     number_of_examples: int
     values: dict[str, float | None] = Field(description="Seed to value on the baseline's runs.")
+    prompt_values: dict[str, list[float | None]] = Field(
+        description="Seed to the value on each pasted example alone, in their order."
+    )
     created_at: datetime
 
     @staticmethod

@@ -14,6 +14,13 @@ class BehaviourKind(models.TextChoices):
     MEAN_MARGIN = "mean_margin", "Mean margin"
     LABEL_PROBABILITY = "label_probability", "Probability of a label"
     COMPLETION_LOG_PROBABILITY = "completion_log_probability", "Log-probability of a completion"
+    COMPLETION_MEAN_LOG_PROBABILITY = (
+        "completion_mean_log_probability",
+        "Log-probability of a completion, a token",
+    )
+    COMPLETION_PREFERENCE = "completion_preference", "Preference between two completions"
+    PERPLEXITY = "perplexity", "Perplexity"
+    TOKEN_CLASS_PROBABILITY = "token_class_probability", "Probability of certain words next"
 
 
 class Better(models.TextChoices):
@@ -24,7 +31,7 @@ class Better(models.TextChoices):
 class Behaviour(Identified):
     baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="behaviours")
     name = models.CharField(max_length=120)
-    kind = models.CharField(max_length=30, choices=BehaviourKind.choices)
+    kind = models.CharField(max_length=40, choices=BehaviourKind.choices)
     definition = models.JSONField(
         help_text="How the probe examples were chosen: class, slice, example ids or pasted "
         "examples."
@@ -39,6 +46,11 @@ class Behaviour(Identified):
     position = models.PositiveIntegerField(default=0)
     values = models.JSONField(
         default=dict, blank=True, help_text="Seed to value on the baseline's runs."
+    )
+    prompt_values = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Seed to the value on each pasted example alone, in their order.",
     )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
     archived_at = models.DateTimeField(null=True, blank=True)

@@ -18,22 +18,43 @@ from curation.models import (
 )
 from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.services import audit, jobs
+from curation.services.pasted_examples import labelled_texts, prompts_and_completions
 
+LANGUAGE_TASKS = (Task.TEXT, Task.PROMPT_COMPLETION)
+CLASSIFICATION_KINDS = (
+    BehaviourKind.MEAN_MARGIN,
+    BehaviourKind.MEAN_LOSS,
+    BehaviourKind.LABEL_PROBABILITY,
+)
+LANGUAGE_KINDS = (
+    BehaviourKind.COMPLETION_LOG_PROBABILITY,
+    BehaviourKind.COMPLETION_MEAN_LOG_PROBABILITY,
+    BehaviourKind.COMPLETION_PREFERENCE,
+    BehaviourKind.TOKEN_CLASS_PROBABILITY,
+    BehaviourKind.PERPLEXITY,
+    BehaviourKind.MEAN_LOSS,
+)
+PASTED_ONLY = (BehaviourKind.COMPLETION_PREFERENCE, BehaviourKind.TOKEN_CLASS_PROBABILITY)
 UNITS = {
     BehaviourKind.MEAN_LOSS: "nats",
     BehaviourKind.MEAN_MARGIN: "logits",
     BehaviourKind.LABEL_PROBABILITY: "probability",
     BehaviourKind.COMPLETION_LOG_PROBABILITY: "nats",
+    BehaviourKind.COMPLETION_MEAN_LOG_PROBABILITY: "nats a token",
+    BehaviourKind.COMPLETION_PREFERENCE: "nats",
+    BehaviourKind.PERPLEXITY: "perplexity",
+    BehaviourKind.TOKEN_CLASS_PROBABILITY: "probability",
 }
-BETTER = {
-    BehaviourKind.MEAN_LOSS: Better.LOWER,
-    BehaviourKind.MEAN_MARGIN: Better.HIGHER,
-    BehaviourKind.LABEL_PROBABILITY: Better.HIGHER,
-    BehaviourKind.COMPLETION_LOG_PROBABILITY: Better.HIGHER,
-}
+LOWER_IS_BETTER = (BehaviourKind.MEAN_LOSS, BehaviourKind.PERPLEXITY)
 SELECTIONS = ("all", "class", "slice", "examples", "pasted")
 MAX_PROBE_EXAMPLES = 100_000
-MAX_PASTED = 500
+
+
+def kinds_for(task: str) -> tuple[BehaviourKind, ...]:
+    """The kinds of behaviour that a dataset's task can show, the usual one first."""
+    if task in LANGUAGE_TASKS:
+        return LANGUAGE_KINDS
+    return CLASSIFICATION_KINDS if task.endswith("classification") else (BehaviourKind.MEAN_LOSS,)
 
 
 @transaction.atomic
@@ -52,7 +73,8 @@ def add_behaviour(
     `definition` is one of `{"selection": "all"}`, `{"selection": "class", "label": …}`,
     `{"selection": "slice", "attribute": …, "value": …}`,
     `{"selection": "examples", "example_ids": […]}`,
-    `{"selection": "pasted", "examples": [{"text": …, "label": …}]}`.
+    `{"selection": "pasted", "examples": [{"text": …, "label": …}]}`; of a language model the
+    pasted examples are as in `pasted_examples.prompts_and_completions`.
 
     Raises:
         ValidationError: naming the field and the rule.
@@ -64,9 +86,17 @@ def add_behaviour(
         )
     if kind not in BehaviourKind.values:
         raise ValidationError({"kind": "Unknown kind of behaviour."})
+    if kind not in kinds_for(version.task):
+        kinds = ", ".join(kinds_for(version.task))
+        raise ValidationError({"kind": f"{version.get_task_display()} shows one of {kinds}."})
     if kind == BehaviourKind.LABEL_PROBABILITY and label not in version.classes:
         raise ValidationError({"label": "Choose the label whose probability is measured."})
-    pasted = _pasted(definition, version.classes) if definition["selection"] == "pasted" else []
+    pasted = []
+    if definition["selection"] == "pasted":
+        definition = _pasted(definition, version.task, version.classes, kind)
+        pasted = definition["examples"]
+    elif kind in PASTED_ONLY:
+        raise ValidationError({"definition": "Paste the prompts that it is measured on."})
     probe_indices = [] if pasted else _probe_indices(baseline, definition)
     Baseline.objects.select_for_update().get(pk=baseline.pk)
     behaviour = Behaviour(
@@ -78,7 +108,7 @@ def add_behaviour(
         probe_indices=probe_indices,
         pasted_examples=pasted,
         unit=unit_of(baseline, kind),
-        better=better or BETTER[BehaviourKind(kind)],
+        better=better or (Better.LOWER if kind in LOWER_IS_BETTER else Better.HIGHER),
         position=baseline.behaviours.count(),
         created_by=by,
     )
@@ -158,15 +188,9 @@ def _probe_indices(baseline: Baseline, definition: dict[str, Any]) -> list[int]:
     return [index for index, _ in found]
 
 
-def _pasted(definition: dict[str, Any], classes: list[str]) -> list[dict[str, str]]:
-    examples = definition.get("examples", [])
-    if not 1 <= len(examples) <= MAX_PASTED:
-        raise ValidationError({"definition": f"Paste between 1 and {MAX_PASTED} examples."})
-    for number, example in enumerate(examples, start=1):
-        if not str(example.get("text", "")).strip():
-            raise ValidationError({"definition": f"Example {number}: the text is empty."})
-        if example.get("label") not in classes:
-            raise ValidationError(
-                {"definition": f"Example {number}: the label is not one of {', '.join(classes)}."}
-            )
-    return [{"text": str(example["text"]), "label": str(example["label"])} for example in examples]
+def _pasted(definition: dict[str, Any], task: str, classes: list[str], kind: str) -> dict[str, Any]:
+    if task in LANGUAGE_TASKS:
+        return prompts_and_completions(definition, kind)
+    if task != Task.TEXT_CLASSIFICATION:
+        raise ValidationError({"definition": "Only texts can be pasted."})
+    return labelled_texts(definition, classes)

@@ -125,7 +125,8 @@ class BackwardWalk:
             raise BlowUp(
                 f"the derivative of behaviour {behaviour + 1} grew {float(growth[behaviour]):.3g} "
                 f"times by step {self.step} on the way back (limit {self.growth_limit:.3g}): "
-                "this run's training is too sensitive to be differentiated"
+                "this run's training is too sensitive to be differentiated; warm-up steps, a "
+                "smaller learning rate or a larger epsilon make it smoother"
             )
 
     def _file_name(self, gradients: Tensor) -> str:

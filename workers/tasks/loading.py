@@ -9,16 +9,19 @@ from pathlib import Path
 from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from django.conf import settings
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from curation.models import Baseline, Behaviour, Model, StoredFile
+from curation.models import Baseline, Behaviour, BehaviourKind, Model, StoredFile
 from curation.services.files import local_path, store_path, work_folder
 from workers.formats.canonical import read_metadata
 from workers.influence.behaviours import Behaviour as MeasuredBehaviour
+from workers.influence.behaviours import without_extensions
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout
@@ -115,12 +118,60 @@ def measured_behaviours(
 
 
 def _measured(loaded: LoadedBaseline, behaviour: Behaviour) -> MeasuredBehaviour:
+    if behaviour.pasted_examples and "prompt" in behaviour.pasted_examples[0]:
+        return _measured_completions(loaded, behaviour)
     if behaviour.pasted_examples:
         examples = _encode_pasted(loaded, behaviour)
+    elif behaviour.kind.startswith("completion_") and _counts_prompts(loaded):
+        examples = _probe_completions(behaviour.baseline_id).select(_indices(behaviour))
     else:
-        examples = loaded.probe.select(torch.tensor(behaviour.probe_indices))
+        examples = loaded.probe.select(_indices(behaviour))
     label = loaded.classes.index(behaviour.label) if behaviour.label else None
     return MeasuredBehaviour(kind=behaviour.kind, examples=examples, label=label)
+
+
+def _indices(behaviour: Behaviour) -> torch.Tensor:
+    return torch.tensor(behaviour.probe_indices)
+
+
+def _counts_prompts(loaded: LoadedBaseline) -> bool:
+    state = loaded.encoded.state
+    return state["task"] == "prompt_completion" and bool(state["inputs"]["count_prompts"])
+
+
+@lru_cache(maxsize=1)
+def _probe_completions(baseline_id: UUID) -> EncodedExamples:
+    """The probe split with completions alone counted, of a model that learns its prompts too."""
+    baseline = Baseline.objects.select_related("dataset_version__examples_file", "model").get(
+        pk=baseline_id
+    )
+    assert baseline.dataset_version.examples_file is not None
+    table = pq.read_table(local_path(baseline.dataset_version.examples_file))
+    probe = table.filter(pc.equal(table["split"], "probe")).sort_by("probe_index")
+    return _encoded(baseline, load_baseline(baseline_id), probe, completions_only=True)
+
+
+def _measured_completions(loaded: LoadedBaseline, behaviour: Behaviour) -> MeasuredBehaviour:
+    """A language model's behaviour over pasted prompts."""
+    pasted, definition = behaviour.pasted_examples, behaviour.definition
+    prompts = [example["prompt"] for example in pasted]
+
+    def encoded(prompts: list[str], completions: list[str]) -> EncodedExamples:
+        table = text_table(completions, prompts=prompts)
+        ends = definition.get("ends", False)
+        return _encoded(behaviour.baseline, loaded, table, completions_only=True, ends=ends)
+
+    if behaviour.kind == BehaviourKind.TOKEN_CLASS_PROBABILITY:
+        words = definition["words"]
+        owners = torch.arange(len(prompts)).repeat_interleave(len(words))
+        examples = encoded([prompts[owner] for owner in owners], words * len(prompts))
+        kept = without_extensions(examples, owners)
+        return MeasuredBehaviour(behaviour.kind, examples.select(kept), prompts=owners[kept])
+    alternatives = None
+    if behaviour.kind == BehaviourKind.COMPLETION_PREFERENCE:
+        alternatives = encoded(prompts, [example["alternative"] for example in pasted])
+    examples = encoded(prompts, [example["completion"] for example in pasted])
+    return MeasuredBehaviour(behaviour.kind, examples, alternatives=alternatives)
 
 
 def _encode_pasted(loaded: LoadedBaseline, behaviour: Behaviour) -> EncodedExamples:
@@ -128,9 +179,15 @@ def _encode_pasted(loaded: LoadedBaseline, behaviour: Behaviour) -> EncodedExamp
         [example["text"] for example in behaviour.pasted_examples],
         [example["label"] for example in behaviour.pasted_examples],
     )
+    return _encoded(behaviour.baseline, loaded, table)
+
+
+def _encoded(
+    baseline: Baseline, loaded: LoadedBaseline, table: pa.Table, **options: bool
+) -> EncodedExamples:
     with work_folder() as folder:
-        uploaded = model_folder(behaviour.baseline.model, folder)
-        return encode_rows(table, loaded.encoded.state, uploaded, FEATURES_FOLDER)
+        uploaded = model_folder(baseline.model, folder)
+        return encode_rows(table, loaded.encoded.state, uploaded, FEATURES_FOLDER, **options)
 
 
 def example_weights(

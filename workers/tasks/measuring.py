@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from curation.models import BankRetrain, Baseline, Behaviour, Registration
-from workers.influence.behaviours import behaviour_values
+from workers.influence.behaviours import behaviour_prompt_values, behaviour_values
 from workers.tasks.loading import LoadedBaseline, load_parameters, measured_behaviours
 from workers.training.parameters import ParameterLayout
 
@@ -35,17 +35,38 @@ def measure_parameters(
     ]
 
 
+def measure_prompts(
+    loaded: LoadedBaseline, behaviours: list[Behaviour], flat: Tensor
+) -> dict[str, list[float]]:
+    """The value of each behaviour on each of its pasted examples alone, at θ `flat` (P,)."""
+    if not behaviours:
+        return {}
+    network = loaded.problem.build_network(0)
+    layout = ParameterLayout.of(network)
+    measured = measured_behaviours(loaded, behaviours)
+    rows = behaviour_prompt_values(measured, network, layout, flat)
+    return {str(one.pk): row.tolist() for one, row in zip(behaviours, rows, strict=True)}
+
+
 def measure_baseline(
     baseline: Baseline, loaded: LoadedBaseline, behaviours: list[Behaviour]
 ) -> None:
-    """Save each behaviour's value on every run of the baseline, and on the bank's kept retrains."""
+    """Save each behaviour's value on every run of the baseline, with that of each pasted example
+    alone, and on the bank's kept retrains."""
     values: dict[str, dict[str, float]] = {str(behaviour.pk): {} for behaviour in behaviours}
+    pasted = [behaviour for behaviour in behaviours if behaviour.pasted_examples]
+    each: dict[str, dict[str, list[float]]] = {str(behaviour.pk): {} for behaviour in pasted}
     for run in baseline.runs.select_related("parameters_file"):
         flat = load_parameters(run.parameters_file)
         for key, value in measure_parameters(loaded, behaviours, flat[None])[0].items():
             values[key][str(run.seed)] = value
+        for key, row in measure_prompts(loaded, pasted, flat).items():
+            each[key][str(run.seed)] = row
     for behaviour in behaviours:
-        Behaviour.objects.filter(pk=behaviour.pk).update(values=values[str(behaviour.pk)])
+        key = str(behaviour.pk)
+        Behaviour.objects.filter(pk=behaviour.pk).update(
+            values=values[key], prompt_values=each.get(key, {})
+        )
     retrains = baseline.bank_retrains.exclude(parameters_file=None).select_related(
         "parameters_file"
     )

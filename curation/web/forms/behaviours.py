@@ -6,17 +6,19 @@ from typing import Any
 from django import forms
 
 from curation.models import Baseline, BehaviourKind, Better, Task
+from curation.services.behaviours import LANGUAGE_TASKS, kinds_for
 
-CLASSIFICATION = (
-    Task.TEXT_CLASSIFICATION,
-    Task.TABULAR_CLASSIFICATION,
-    Task.IMAGE_CLASSIFICATION,
-)
 EXPLAINED_KINDS = {
     BehaviourKind.MEAN_LOSS: "Mean loss: how wrong the model is, in nats; lower is better",
     BehaviourKind.MEAN_MARGIN: "Mean margin: how far the right answer leads; higher is better",
     BehaviourKind.LABEL_PROBABILITY: "Probability of one label: how often the model would say it",
     BehaviourKind.COMPLETION_LOG_PROBABILITY: "Log-probability of the completions, in nats",
+    BehaviourKind.COMPLETION_MEAN_LOG_PROBABILITY: "The same, divided by the number of tokens",
+    BehaviourKind.COMPLETION_PREFERENCE: "Preference: how much likelier the completion is than an "
+    "alternative, in nats",
+    BehaviourKind.TOKEN_CLASS_PROBABILITY: "Probability that the text goes on with one of some "
+    "words",
+    BehaviourKind.PERPLEXITY: "Perplexity of the completions, or of plain texts; lower is better",
 }
 EXPLAINED_SELECTIONS = {
     "all": "All probe examples",
@@ -26,16 +28,17 @@ EXPLAINED_SELECTIONS = {
 }
 
 
-def kinds_for(task: str) -> list[str]:
-    if task in CLASSIFICATION:
-        return [
-            BehaviourKind.MEAN_MARGIN,
-            BehaviourKind.MEAN_LOSS,
-            BehaviourKind.LABEL_PROBABILITY,
-        ]
-    if task in (Task.TEXT, Task.PROMPT_COMPLETION):
-        return [BehaviourKind.COMPLETION_LOG_PROBABILITY, BehaviourKind.MEAN_LOSS]
-    return [BehaviourKind.MEAN_LOSS]
+ARROW = "=>"
+PASTED_HELP = {
+    "text": "One a line: the label, a comma, the text.",
+    "language": "One a line: the prompt, =>, the completion, with the space that belongs between "
+    "the two before or after the arrow; for a preference a second => and the alternative; for the "
+    "probability of words the prompt alone. A set of paraphrases is one behaviour with a spread.",
+}
+PLACEHOLDERS = {
+    "text": "positive, not bad at all",
+    "language": "The capital of France is => Paris",
+}
 
 
 class BehaviourForm(forms.Form):
@@ -51,8 +54,19 @@ class BehaviourForm(forms.Form):
         label="Examples",
         required=False,
         max_length=200_000,
-        widget=forms.Textarea(attrs={"rows": 6, "placeholder": "positive, not bad at all"}),
-        help_text="One a line: the label, a comma, the text.",
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 6}),
+    )
+    words = forms.CharField(
+        required=False,
+        max_length=20_000,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": " yes"}),
+        help_text="One a line, for the probability of words: each as the text would go on, with "
+        "the space before it.",
+    )
+    ends = forms.BooleanField(
+        label="A completion counts with the token that ends a text", required=False
     )
     kind = forms.ChoiceField(label="What is measured", widget=forms.RadioSelect)
     label = forms.ChoiceField(label="Label whose probability is measured", required=False)
@@ -67,6 +81,7 @@ class BehaviourForm(forms.Form):
     ) -> None:
         version = baseline.dataset_version
         kinds = kinds_for(version.task)
+        self.is_language = version.task in LANGUAGE_TASKS
         defaults = {"selection": "class" if version.classes else "all", "kind": kinds[0]}
         super().__init__(data, initial=defaults | (initial or {}))
         labels = [(label, label) for label in version.classes]
@@ -74,7 +89,7 @@ class BehaviourForm(forms.Form):
             name
             for name in EXPLAINED_SELECTIONS
             if (name != "class" or labels)
-            and (name != "pasted" or version.task == Task.TEXT_CLASSIFICATION)
+            and (name != "pasted" or self.is_language or version.task == Task.TEXT_CLASSIFICATION)
         ]
         self._choices("selection", [(name, EXPLAINED_SELECTIONS[name]) for name in selections])
         self._choices("class_label", labels)
@@ -84,6 +99,9 @@ class BehaviourForm(forms.Form):
             [("", "Any"), *((name, name.removeprefix("attribute_")) for name in attributes)],
         )
         self._choices("kind", [(kind, EXPLAINED_KINDS[BehaviourKind(kind)]) for kind in kinds])
+        form = "language" if self.is_language else "text"
+        self.fields["pasted"].help_text = PASTED_HELP[form]
+        self.fields["pasted"].widget.attrs["placeholder"] = PLACEHOLDERS[form]
         self.fields["selection"].widget.attrs["data-shows"] = "selection"
         self.fields["kind"].widget.attrs["data-shows"] = "kind"
 
@@ -92,24 +110,24 @@ class BehaviourForm(forms.Form):
 
     def parts(self) -> list[dict[str, Any]]:
         """The fields that depend on the chosen selection."""
+        names = {"class_label": "class", "attribute": "slice", "value": "slice", "search": "slice"}
+        names["pasted"] = "pasted"
+        if self.is_language:
+            names |= {"words": "pasted", "ends": "pasted"}
+        return [{"field": self[name], "shown_for": part} for name, part in names.items()]
+
+    def clean_pasted(self) -> list[dict[str, Any]]:
+        """Each pasted line that is not blank as an example, which keeps the line's number."""
+        read = _prompt_and_completion if self.is_language else _label_and_text
+        lines = self.cleaned_data["pasted"].splitlines()
         return [
-            {"field": self["class_label"], "shown_for": "class"},
-            {"field": self["attribute"], "shown_for": "slice"},
-            {"field": self["value"], "shown_for": "slice"},
-            {"field": self["search"], "shown_for": "slice"},
-            {"field": self["pasted"], "shown_for": "pasted"},
+            read(line, number) | {"line": number}
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
         ]
 
-    def clean_pasted(self) -> list[dict[str, str]]:
-        lines = [line for line in self.cleaned_data["pasted"].splitlines() if line.strip()]
-        examples = []
-        for number, line in enumerate(lines, start=1):
-            cells = next(csv.reader([line], skipinitialspace=True))
-            if len(cells) < 2:
-                raise forms.ValidationError(f"Line {number}: write the label, a comma, the text.")
-            text = line.split(",", 1)[1].strip() if len(cells) > 2 else cells[1]
-            examples.append({"label": cells[0].strip(), "text": text})
-        return examples
+    def clean_words(self) -> list[str]:
+        return [line for line in self.cleaned_data["words"].splitlines() if line.strip()]
 
     def definition(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
@@ -124,5 +142,33 @@ class BehaviourForm(forms.Form):
                 "search": cleaned["search"],
             }
         if selection == "pasted":
-            return {"selection": "pasted", "examples": cleaned["pasted"]}
+            pasted = {"selection": "pasted", "examples": cleaned["pasted"]}
+            if self.is_language:
+                pasted |= {"words": cleaned["words"], "ends": cleaned["ends"]}
+            return pasted
         return {"selection": "all"}
+
+
+def _label_and_text(line: str, number: int) -> dict[str, str]:
+    cells = next(csv.reader([line], skipinitialspace=True))
+    if len(cells) < 2:
+        raise forms.ValidationError(f"Line {number}: write the label, a comma, the text.")
+    text = line.split(",", 1)[1].strip() if len(cells) > 2 else cells[1]
+    return {"label": cells[0].strip(), "text": text.strip()}
+
+
+def _prompt_and_completion(line: str, number: int) -> dict[str, str]:
+    """Prompt, completion and alternative between arrows. A space before an arrow and none after it,
+    or the other way round, is the space between the two texts; spaces on both sides are one, and
+    it begins the completion, as tokenizers split it."""
+    cells = line.split(ARROW)
+    if len(cells) > 3:
+        raise forms.ValidationError(f"Line {number}: there are more than two arrows.")
+    prompt, *rest = cells
+    if not rest:
+        return {"prompt": prompt}
+    has_space = prompt.endswith(" ")
+    if all(text.startswith(" ") for text in rest) and has_space:
+        prompt = prompt[:-1]
+    rest = [*(text.rstrip(" ") for text in rest)]
+    return {"prompt": prompt} | dict(zip(("completion", "alternative"), rest, strict=False))

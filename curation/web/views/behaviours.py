@@ -1,5 +1,6 @@
 """Behaviours: define one, see its value over seeds and what most helps and most harms it."""
 
+import statistics
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -16,8 +17,9 @@ from curation.queries.influence import extreme_examples
 from curation.queries.method_choices import choices_of
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours
+from curation.services.behaviours import kinds_for
 from curation.web.charts.seeds import SeedGroup, seed_dots
-from curation.web.forms.behaviours import BehaviourForm, kinds_for
+from curation.web.forms.behaviours import BehaviourForm
 from curation.web.views.baselines import spread_of, trail_to
 from curation.web.views.helpers import attempt, project_page, status_of, tell
 
@@ -125,6 +127,7 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         influence=influence,
         choice=choices_of(found.baseline).get(found.pk),
         spread=spread_of(values.values()),
+        prompts=prompts_of(found),
         reads=len(found.pasted_examples) or len(found.probe_indices),
         selection=selection_in_words(found),
         seeds_chart=seed_dots(
@@ -138,6 +141,20 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         else "",
         **extremes,
     )
+
+
+def prompts_of(behaviour: Behaviour) -> dict[str, Any] | None:
+    """Each pasted example with its mean over seeds, and how they spread around the behaviour."""
+    seeds = [row for row in behaviour.prompt_values.values() if None not in row]
+    if not seeds:
+        return None
+    means = [statistics.fmean(column) for column in zip(*seeds, strict=True)]
+    rows = zip(behaviour.pasted_examples, means, strict=True)
+    return {
+        "rows": [example | {"value": mean} for example, mean in rows],
+        "spread": spread_of(means),
+        "words": behaviour.definition.get("words", []),
+    }
 
 
 def selection_in_words(behaviour: Behaviour) -> str:
