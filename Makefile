@@ -82,6 +82,17 @@ format: .venv/development ## Format the code
 bench: .venv/development ## Benchmarks, written to docs/benchmarks (ARGS names one)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# --no-deps, since the peers declare torchvision, which they do not need here and which would replace
+# torch; torch comes first and with what it needs.
+.venv-peers: benchmarks/peers/requirements.txt .venv/runtime
+	$(BIN)/python -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch== $<)"
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+.PHONY: peers
+peers: .venv-peers ## The libraries that benchmarks compare against, in .venv-peers
+
 .PHONY: docs
 docs: .venv/development ## The documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

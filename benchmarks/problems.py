@@ -35,6 +35,9 @@ class BenchmarkTask:
     problem: TrainingProblem
     behaviours: tuple[Behaviour, ...]  # K
     behaviour_names: tuple[str, ...]
+    probe: EncodedExamples
+    probe_places: tuple[Tensor, ...]
+    """K; the places in `probe` of each behaviour's examples."""
 
     @property
     def better(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -100,6 +103,39 @@ def tweets(rows: int | None = None) -> BenchmarkTask:
     return task("tweets of one rater, bag of embeddings", encoded, recipe)
 
 
+def images() -> BenchmarkTask:
+    """The same digits as images of 8 by 8, two convolutions of 8 and 16 channels."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    labels = [str(label) for label in data.target]
+    table = {"image": features_column(data.data), "label": labels}
+    architecture = {"name": "convolutional", "channels": [8, 16]}
+    encoded = encode(table, "image_classification", architecture, seed=16)
+    recipe = Recipe(learning_rate=3e-3, batch_size=32, epochs=3, schedule="linear")
+    return task("digits, convolutional network", encoded, recipe)
+
+
+def small_transformer(rows: int | None = 1_200) -> BenchmarkTask:
+    """Tweets with one rater's noisy labels; two transformer layers trained from scratch."""
+    examples = [one for one in read_lines(TWEETS) if not one.get("crude")][:rows]
+    table = {
+        "text": [one["text"] for one in examples],
+        "label": [one["label"] for one in examples],
+    }
+    architecture = {
+        "name": "transformer",
+        "width": 32,
+        "layers": 2,
+        "heads": 2,
+        "maximum_length": 32,
+        "tokenizer_size": 800,
+    }
+    encoded = encode(table, "text_classification", architecture, seed=15)
+    recipe = Recipe(learning_rate=2e-3, batch_size=32, epochs=3, schedule="linear")
+    return task("tweets, small transformer", encoded, recipe)
+
+
 TASKS: dict[str, Callable[[], BenchmarkTask]] = {
     "digits": digits,
     "diabetes": diabetes,
@@ -147,6 +183,9 @@ def encode(
     metadata: dict[str, Any] = {"task": kind}
     if "label" in columns:
         metadata["classes"] = sorted(set(rows["label"].to_pylist()))
+    if "image" in columns:
+        side = round(source["image"].type.list_size ** 0.5)
+        metadata["image_shape"] = [1, side, side]
     if "features" in columns:
         width = source["features"].type.list_size
         metadata["feature_names"] = [f"feature {place}" for place in range(width)]
@@ -175,6 +214,8 @@ def task(name: str, encoded: EncodedSplits, recipe: Recipe, seed: int = 0) -> Be
         TrainingProblem(encoded.architecture, encoded.train, recipe, encoded.loss),
         tuple(Behaviour(kind, probe.select(indices)) for kind, _, indices in slices),
         tuple(f"{kind} on {what}" for kind, what, _ in slices),
+        probe,
+        tuple(indices for _, _, indices in slices),
     )
 
 
