@@ -128,6 +128,8 @@ FILE_GRACE_SECONDS = env.int("FILE_GRACE_SECONDS", 86_400)
 
 MEDIA_ROOT = env.path("HUNCH_FILES", VAR / "files")
 WORK_ROOT = env.path("HUNCH_WORK", VAR / "work")
+GRADIENTS_ROOT = env.path("HUNCH_GRADIENTS", WORK_ROOT / "gradients")
+GRADIENTS_MAX_BYTES = env.int("GRADIENTS_MAX_BYTES", 40 * 1024**3)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

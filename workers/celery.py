@@ -25,6 +25,9 @@ app.conf.update(
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     },
+    # Results are kept for the shards of a job alone, whose chord counts them.
+    result_backend=settings.CELERY_BROKER_URL,
+    result_expires=86_400,
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
@@ -59,7 +62,12 @@ app.conf.update(
             "options": {"expires": 3600},
         },
     },
-    imports=("workers.tasks.run", "workers.tasks.tidying", "workers.tasks.webhooks"),
+    imports=(
+        "workers.tasks.run",
+        "workers.tasks.shards",
+        "workers.tasks.tidying",
+        "workers.tasks.webhooks",
+    ),
 )
 
 

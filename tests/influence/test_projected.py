@@ -349,6 +349,23 @@ def test_too_few_dimensions_are_reported(run: TrainingRun) -> None:
     assert "warning" not in full
 
 
+def test_the_default_dimension_fits_the_number_of_examples(run: TrainingRun) -> None:
+    def dimension(number: int, storage: str = "float32") -> int:
+        train = run.problem.train.select(torch.zeros(number, dtype=torch.int64))
+        problem = TrainingProblem(MLP, train, run.problem.recipe, run.problem.loss)
+        many = TrainingRun(problem, 3, None, run.parameters, run.layout, ())
+        return Projected(storage=storage).dimension_for(many)
+
+    assert [dimension(n) for n in (30, 300, 5_000, 1_500_000, 10**7)] == [
+        256,
+        1024,
+        2048,
+        1024,
+        256,
+    ]
+    assert dimension(1_500_000, "float16") == 2048
+
+
 def test_settings_that_make_no_sense_are_refused(run: TrainingRun) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Projected(damping=0.0)

@@ -52,6 +52,7 @@ from workers.training.trainer import TrainingRun
 SMALLEST_DIMENSION, LARGEST_DIMENSION = 256, 2_048
 STORE_BYTES = 8 << 30
 """Of one seed's gradients, which the default dimension keeps to."""
+BYTES = {"float16": 2, "float32": 4, "float64": 8}
 DAMPING_NUMBERS = 1 << 29
 """Of the gradients that are read for the default damping."""
 VERSION = 1
@@ -120,10 +121,11 @@ class ProjectedRun:
 class Projected(DampedMethod):
     """See the module.
 
-    `dimension` k; None takes the largest power of two from 256 to 2,048 that keeps a seed's
-    gradients within 8 GiB. `projection` is “auto”, “dense” or “structured”. `damping` λ; None takes
-    the run's `training_time_damping`. `storage` is float16, float32 or float64. With a `folder`,
-    the gradients stay there for the next call; without one they are deleted after it.
+    `dimension` k; None takes the largest power of two from 256 to 2,048 that is at most 4 N and
+    keeps a seed's gradients within 8 GiB. `projection` is “auto”, “dense” or “structured”.
+    `damping` λ; None takes the run's `training_time_damping`. `storage` is float16, float32 or
+    float64. With a `folder`, the gradients stay there for the next call; without one they are
+    deleted after it.
     """
 
     name: ClassVar[str] = "projected"
@@ -150,6 +152,8 @@ class Projected(DampedMethod):
         super().__init__(damping=damping)
         if dimension is not None and dimension < 1:
             raise ValueError("the dimension must be at least 1")
+        if storage not in BYTES:
+            raise ValueError(f"unknown storage “{storage}”; known: {', '.join(BYTES)}")
         self.dimension = dimension
         self.projection = projection
         self.storage = storage
@@ -271,12 +275,10 @@ class Projected(DampedMethod):
         """k asked for; a projection may take less."""
         if self.dimension is not None:
             return self.dimension
-        size = 2 if self.storage == "float16" else 8 if self.storage == "float64" else 4
+        number = len(run.problem.train)
+        most = min(4 * number, STORE_BYTES // (BYTES[self.storage] * number))
         dimension = LARGEST_DIMENSION
-        while (
-            dimension > SMALLEST_DIMENSION
-            and dimension * size * len(run.problem.train) > STORE_BYTES
-        ):
+        while dimension > max(SMALLEST_DIMENSION, most):
             dimension //= 2
         return dimension
 

@@ -11,6 +11,9 @@ class Handler(ABC):
     """One instance per attempt. `run` may be called again after a crash and then goes on where it
     was."""
 
+    goes_on = False
+    """Set by `run` when it has handed the work on to tasks that will end the job."""
+
     def __init__(self, job: Job) -> None:
         self.job = job
 

@@ -5,35 +5,56 @@ import numpy as np
 from curation.models import Baseline, Behaviour, Influence
 from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import random_edit_scale
-from workers.influence.interface import InfluenceScores
+from workers.influence.interface import InfluenceMethod, InfluenceScores
+from workers.influence.projected import Projected
 from workers.influence.registry import build_method
 from workers.tasks.calibrations import fit_calibration
 from workers.tasks.edit_aware import calibrate_edit_aware, recorded_runs
 from workers.tasks.handler import Handler
-from workers.tasks.loading import load_baseline, measured_behaviours, store_array
+from workers.tasks.loading import (
+    baseline_runs,
+    load_baseline,
+    measured_behaviours,
+    store_array,
+)
 from workers.tasks.measuring import measure_baseline
 from workers.tasks.method_choice import choose_methods_of
 from workers.tasks.report import JobReport
+from workers.tasks.sharing import projected_method, share_out
 
 
 class Attribute(Handler):
     def run(self, report: JobReport) -> None:
         baseline = Baseline.objects.get(pk=self.job.target_id)
         name = self.job.payload["method"]
-        behaviours = list(
-            baseline.behaviours.filter(archived_at=None).exclude(influences__method=name)
-        )
+        behaviours = self._without_scores(baseline, name)
+        if not behaviours:
+            return
+        loaded = load_baseline(baseline.pk)
+        report.stage("Measuring behaviours")
+        measure_baseline(baseline, loaded, behaviours)
+        self.goes_on = name == Projected.name and share_out(self.job, report)
+        if not self.goes_on:
+            self.finish(report)
+
+    def finish(self, report: JobReport) -> None:
+        """Scores of the behaviours that lack them, and what follows from scores."""
+        baseline = Baseline.objects.get(pk=self.job.target_id)
+        name = self.job.payload["method"]
+        behaviours = self._without_scores(baseline, name)
         if not behaviours:
             return
         loaded = load_baseline(baseline.pk)
         measured = measured_behaviours(loaded, behaviours)
-        report.stage("Measuring behaviours")
-        measure_baseline(baseline, loaded, behaviours)
-        method = build_method(name)
-        report.stage(
-            "Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds)
-        )
-        runs = recorded_runs(baseline, loaded, report)
+        method: InfluenceMethod
+        if name == Projected.name:
+            method, runs = projected_method(), baseline_runs(baseline, loaded)
+        else:
+            method = build_method(name)
+            report.stage(
+                "Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds)
+            )
+            runs = recorded_runs(baseline, loaded, report)
         report.stage(f"Computing influence by {method.title.lower()}")
         scores = method.scores(runs, measured, progress=report)
         self._save(baseline, name, behaviours, scores)
@@ -42,6 +63,11 @@ class Attribute(Handler):
             report.stage("Linearising the trained networks")
             calibrate_edit_aware(baseline)
         choose_methods_of(baseline)
+
+    @staticmethod
+    def _without_scores(baseline: Baseline, method: str) -> list[Behaviour]:
+        found = baseline.behaviours.filter(archived_at=None).exclude(influences__method=method)
+        return list(found)
 
     def failed(self, message: str) -> None:
         """Scores that were not computed leave nothing behind."""

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import socket
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -74,11 +75,21 @@ def run_job(job_id: str, fairly: bool = False) -> None:
     job = claim(job_id=UUID(job_id), worker=_worker_name())
     if job is None:
         return
-    handler = import_string(HANDLERS[JobKind(job.kind)])(job)
+    handler = handler_of(job)
+    carry_out(job, handler, handler.run)
+
+
+def handler_of(job: Job) -> Handler:
+    found: Handler = import_string(HANDLERS[JobKind(job.kind)])(job)
+    return found
+
+
+def carry_out(job: Job, handler: Handler, work: Callable[[JobReport], None]) -> None:
+    """Do a claimed job's work and end its row, unless the handler says that it goes on."""
     watch = watch_over(job, handler)
     try:
         with temporary_files_here(), JobReport(job, watch) as report:
-            handler.run(report)
+            work(report)
     except JobStopped as stop:
         if watch.interrupted and not connection.in_atomic_block:
             connection.close()  # the signal may have come in the middle of a query
@@ -100,7 +111,8 @@ def run_job(job_id: str, fairly: bool = False) -> None:
             f"An unexpected error ended the job; the operator's log names it as job {job.pk}.",
         )
     else:
-        _succeed(job)
+        if not handler.goes_on:
+            _succeed(job)
 
 
 def watch_over(job: Job, handler: Handler) -> JobWatch:
