@@ -21,7 +21,8 @@ help: ## List the targets
 	@touch $@
 
 # Makes the environment if it is missing or its Python is gone, and installs the named file in it.
-# The .pth file puts the project on the path, as an editable install would.
+# The .pth file puts the project on the path, as an editable install would; beside it the command
+# .venv/bin/hunch is written.
 define install
 set -e; \
 if ! $(BIN)/python -c '' 2>/dev/null; then \
@@ -40,7 +41,9 @@ if ! $(BIN)/python -c '' 2>/dev/null; then \
 fi; \
 echo "Installing $(1)"; \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(1); \
-$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "hunch.pth").write_text(str(pathlib.Path.cwd()))'
+$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "hunch.pth").write_text(str(pathlib.Path.cwd()))'; \
+printf '#!/bin/sh\nexec "%s" -m hunch_client "$$@"\n' "$$PWD/$(BIN)/python" > $(BIN)/hunch; \
+chmod +x $(BIN)/hunch
 endef
 
 .PHONY: .venv

@@ -1,40 +1,35 @@
 """The client: one method for each step of the job, from a dataset to the verdict."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hunch_client.errors import HunchError, JobFailed
-from hunch_client.frames import as_file
-from hunch_client.lookups import Lookups
+from hunch_client.advice import Advice
+from hunch_client.errors import HunchError
+from hunch_client.jobs import JobWatcher, no_watcher
 from hunch_client.records import (
     Baseline,
     Behaviour,
     Dataset,
     Effect,
     Influence,
-    Job,
     Model,
     Project,
     Proposal,
     Recipe,
     Registration,
+    Retrain,
     Verdict,
     Version,
 )
+from hunch_client.sources import as_file
 from hunch_client.uploading import Progress, no_progress, upload_file
 
-WAIT_SECONDS = 20
-JobWatcher = Callable[[Job], object]
 Weights = Mapping[str, float]
 
 
-def no_watcher(job: Job) -> None:
-    """The default: say nothing."""
-
-
-class Hunch(Lookups):
+class Hunch(Advice):
     """A site and a token. Use it as a context manager, or call `close`.
 
     Methods that start a job return when it has ended, unless `wait=False`; they raise JobFailed if
@@ -54,25 +49,6 @@ class Hunch(Lookups):
 
     def close(self) -> None:
         self.transport.close()
-
-    # Jobs
-
-    def job(self, job_id: str, *, wait: int = 0, seen: str = "") -> Job:
-        return Job.from_json(self._get(f"/jobs/{job_id}", wait=wait, seen=seen or None))
-
-    def wait_for(self, job_id: str, *, watcher: JobWatcher = no_watcher) -> Job:
-        """Wait for its end; `watcher` sees each change. Raises JobFailed unless it succeeded."""
-        job = self.job(job_id)
-        watcher(job)
-        while not job.has_ended:
-            job = self.job(job_id, wait=WAIT_SECONDS, seen=job.revision)
-            watcher(job)
-        if job.state != "succeeded":
-            raise JobFailed(job.id, job.state, job.error)
-        return job
-
-    def cancel(self, job_id: str) -> Job:
-        return Job.from_json(self._post(f"/jobs/{job_id}/cancel"))
 
     # Datasets and models
 
@@ -294,17 +270,11 @@ class Hunch(Lookups):
         """Run the confirmatory retrains; a test that already runs is only waited for."""
         if registration.state == "locked":
             started = self._post(f"/registrations/{registration.id}/start")
-            jobs: Sequence[str] = started["jobs"]
+            jobs: list[str] = started["jobs"]
         else:
-            jobs = [
-                item["id"]
-                for item in self.transport.pages(
-                    f"/projects/{registration.project_id}/jobs",
-                    target=registration.id,
-                    kind="retrain",
-                )
-                if item["state"] in ("queued", "running")
-            ]
+            where = Project(registration.project_id, "")
+            found = self.jobs(where, target=registration.id, kind="retrain")
+            jobs = [job.id for job in found if not job.has_ended]
         if wait:
             for job in jobs:
                 self.wait_for(job, watcher=watcher)
@@ -314,6 +284,31 @@ class Hunch(Lookups):
         """Predicted beside actual, one verdict a behaviour; empty until the plan is complete."""
         found = self._get(f"/registrations/{registration.id}/verdicts")
         return [Verdict.from_json(one) for one in found]
+
+    def sign_off(self, registration: Registration) -> list[Verdict]:
+        """Confirm, as a reviewer who did not register it, that a test was run as registered."""
+        found = self._post(f"/registrations/{registration.id}/sign-off")
+        return [Verdict.from_json(one) for one in found]
+
+    def invalidate(self, registration: Registration, reason: str) -> list[Verdict]:
+        """Declare a test invalid, as a reviewer. It stays in the track record, as invalidated."""
+        found = self._post(f"/registrations/{registration.id}/invalidate", {"reason": reason})
+        return [Verdict.from_json(one) for one in found]
+
+    def abandon(self, registration: Registration, reason: str) -> Registration:
+        """Give a test up. It stays in the track record, as abandoned."""
+        made = self._post(f"/registrations/{registration.id}/abandon", {"reason": reason})
+        return Registration.from_json(made)
+
+    def retrains(self, registration: Registration) -> list[Retrain]:
+        """The retrains that have finished; their values are None until the plan is complete."""
+        found = self._get(f"/registrations/{registration.id}/retrains")
+        return [Retrain.from_json(one) for one in found]
+
+    def review_retrain(self, retrain: Retrain, *, accepted: bool, reason: str) -> Retrain:
+        """Invalidate the result of one retrain, or accept it again, as a reviewer."""
+        body = {"accepted": accepted, "reason": reason}
+        return Retrain.from_json(self._post(f"/retrains/{retrain.id}/review", body))
 
     def export(
         self,

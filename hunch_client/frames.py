@@ -1,9 +1,7 @@
-"""Turning what people have, frames and saved datasets, into a file that Hunch reads."""
+"""Arrow tables of frames and of saved datasets."""
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +11,28 @@ import pyarrow.parquet as pq
 from hunch_client.errors import HunchError
 
 
-@contextmanager
-def as_file(source: Any) -> Iterator[Path]:
-    """A path with the content of `source`: a file, a saved dataset's folder, or a frame.
-
-    Folders are those of Hugging Face `datasets` (`save_to_disk`) or hold Parquet files by split;
-    frames are pandas', polars' or an Arrow table. They are converted to a temporary Parquet file.
-    """
-    if isinstance(source, str | Path) and Path(source).is_file():
-        yield Path(source)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "dataset.parquet"
-        if isinstance(source, str | Path):
-            path = Path(source)
-            if not path.is_dir():
-                raise HunchError(f"There is no file or folder {path}.")
-            target = target.with_name(f"{path.resolve().name or 'dataset'}.parquet")
-            pq.write_table(table_of_folder(path), target)
-        else:
-            pq.write_table(table_of_frame(source), target)
-        yield target
+def write(table: pa.Table, target: Path) -> None:
+    pq.write_table(table, target)
 
 
 def table_of_frame(frame: Any) -> pa.Table:
-    """An Arrow table of a pandas or polars frame, or of anything with Arrow's stream interface."""
+    """An Arrow table of a frame, of anything with Arrow's stream interface, or of a dictionary of
+    them by split, such as a `datasets.DatasetDict`."""
+    if isinstance(frame, Mapping):
+        return _joined({str(name): table_of_frame(one) for name, one in frame.items()})
     if isinstance(frame, pa.Table):
         return frame
+    library = type(frame).__module__.partition(".")[0]
+    if library == "datasets":
+        return frame.with_format("arrow")[:]  # in the order and choice of `select` and `shuffle`
+    if library == "pandas":
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    if library == "polars" and hasattr(frame, "collect"):
+        frame = frame.collect()
     if hasattr(frame, "to_arrow"):
         return frame.to_arrow()
     if hasattr(frame, "__arrow_c_stream__"):
         return pa.table(frame)
-    if type(frame).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(frame, preserve_index=False)
     raise HunchError(f"A {type(frame).__name__} is neither a file nor a frame that can be read.")
 
 
@@ -54,11 +41,20 @@ def table_of_folder(path: Path) -> pa.Table:
     splits = _splits(path)
     if not splits:
         raise HunchError(f"{path} holds neither a saved dataset nor Parquet files.")
+    return _joined(splits)
+
+
+def _joined(splits: Mapping[str, pa.Table]) -> pa.Table:
     tables = [
         table if len(splits) == 1 or "split" in table.column_names else _with_split(table, name)
         for name, table in splits.items()
     ]
-    return pa.concat_tables(tables, promote_options="default")
+    if not tables:
+        raise HunchError("The dictionary holds no frame.")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise HunchError(f"The splits do not have the same columns: {error}") from error
 
 
 def _splits(path: Path) -> dict[str, pa.Table]:
@@ -70,21 +66,24 @@ def _splits(path: Path) -> dict[str, pa.Table]:
         return {"train": _saved(path)}
     found: dict[str, list[Path]] = {}
     for file in sorted(path.rglob("*.parquet")):
-        found.setdefault(file.name.partition("-")[0].removesuffix(".parquet"), []).append(file)
+        found.setdefault(_split_of(file), []).append(file)
     return {
         name: pa.concat_tables([pq.read_table(file) for file in files], promote_options="default")
         for name, files in found.items()
     }
 
 
+def _split_of(file: Path) -> str:
+    """`train` of `train-00000-of-00002.parquet` and of `train/0000.parquet`, as on the Hub."""
+    return file.parent.name if file.stem.isdigit() else file.stem.partition("-")[0]
+
+
 def _saved(path: Path) -> pa.Table:
     """The Arrow stream files that `save_to_disk` writes, in the order of its state file."""
-    names = [
-        entry["filename"] for entry in json.loads((path / "state.json").read_text())["_data_files"]
-    ]
+    state = json.loads((path / "state.json").read_text())
     tables = []
-    for name in names:
-        with pa.memory_map(str(path / Path(name).name)) as source:
+    for entry in state["_data_files"]:
+        with pa.memory_map(str(path / Path(entry["filename"]).name)) as source:
             tables.append(pa.ipc.open_stream(source).read_all())
     return pa.concat_tables(tables)
 

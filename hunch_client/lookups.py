@@ -43,7 +43,7 @@ class Lookups:
         return self._one(Project, "/projects", "/projects", name)
 
     def projects(self) -> Iterator[Project]:
-        return (Project.from_json(item) for item in self.transport.pages("/projects"))
+        return self._all(Project, "/projects")
 
     def create_project(self, name: str, description: str = "") -> Project:
         return Project.from_json(
@@ -65,6 +65,24 @@ class Lookups:
     def proposal(self, project: Project, name: str) -> Proposal:
         return self._one(Proposal, f"/projects/{project.id}/proposals", "/proposals", name)
 
+    def datasets(self, project: Project) -> Iterator[Dataset]:
+        return self._all(Dataset, f"/projects/{project.id}/datasets")
+
+    def models(self, project: Project) -> Iterator[Model]:
+        return self._all(Model, f"/projects/{project.id}/models")
+
+    def recipes(self, project: Project) -> Iterator[Recipe]:
+        return self._all(Recipe, f"/projects/{project.id}/recipes")
+
+    def baselines(self, project: Project) -> Iterator[Baseline]:
+        return self._all(Baseline, f"/projects/{project.id}/baselines")
+
+    def proposals(self, project: Project) -> Iterator[Proposal]:
+        return self._all(Proposal, f"/projects/{project.id}/proposals")
+
+    def registrations(self, project: Project) -> Iterator[Registration]:
+        return self._all(Registration, f"/projects/{project.id}/registrations")
+
     def registration(self, registration_id: str) -> Registration:
         return Registration.from_json(self._get(f"/registrations/{registration_id}"))
 
@@ -79,6 +97,9 @@ class Lookups:
             if name in (one.name, one.id):
                 return one
         raise HunchError(f"The baseline {baseline.name} has no behaviour “{name}”.", 404)
+
+    def _all(self, kind: type[T], lists: str) -> Iterator[T]:
+        return (kind.from_json(item) for item in self.transport.pages(lists))
 
     def _one(self, kind: type[T], lists: str, shows: str, name: str) -> T:
         found = list(self.transport.pages(lists, name=name, limit=2))

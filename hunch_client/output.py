@@ -33,7 +33,17 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
     return value
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows as a table; texts are shown as they are."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
 
 
 def show_effects(effects: Sequence[Effect], as_json: bool) -> None:

@@ -1,13 +1,14 @@
 """Commands from proposal to verdict: propose, predict, register, retrain, verdict, export."""
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hunch_client.client import removals
+from hunch_client.edit_files import read_edits
 from hunch_client.errors import HunchError
+from hunch_client.list_commands import add_list
 from hunch_client.output import emit, show_effects, show_verdicts, work_bars
 from hunch_client.shared_options import (
     BaselineOption,
@@ -20,6 +21,16 @@ from hunch_client.shared_options import (
 )
 
 app = typer.Typer()
+proposal_app = typer.Typer(no_args_is_help=True, help="List proposals.")
+registration_app = typer.Typer(no_args_is_help=True, help="List registered tests.")
+PANEL = "From hypothesis to verdict"
+ProposalArgument = Annotated[str, typer.Argument(help="The proposal, name or id.")]
+RegistrationArgument = Annotated[str, typer.Argument(help="The registered test, by its id.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for the record.")]
+app.add_typer(proposal_app, name="proposal", rich_help_panel=PANEL)
+app.add_typer(registration_app, name="registration", rich_help_panel=PANEL)
+add_list(proposal_app, "proposals", lambda hunch, project: hunch.proposals(project))
+add_list(registration_app, "registered tests", lambda hunch, where: hunch.registrations(where))
 # 1 and 2 are taken: an error, and a wrong use of the command.
 EXIT_CODES = {
     "supported": 0,
@@ -31,10 +42,10 @@ EXIT_CODES = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def propose(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Of the new proposal.")],
     baseline: BaselineOption,
     hypothesis: Annotated[str, typer.Option(help="What you expect, and why.")] = "",
     remove: Annotated[list[str] | None, typer.Option(help="Example id to remove.")] = None,
@@ -63,10 +74,13 @@ def propose(
     emit(made, as_json, f"Proposal {made.name} with {len(weights):,} edits ({made.id})")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def predict(
-    proposal: str, method: str = "replay", project: ProjectOption = "", as_json: JsonOption = False
+    proposal: ProposalArgument,
+    method: Annotated[str, typer.Option(help="How influence is estimated.")] = "replay",
+    project: ProjectOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Predict what the proposal changes, and save it."""
     with connect() as hunch:
@@ -74,14 +88,14 @@ def predict(
     show_effects(found, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def register(
-    proposal: str,
+    proposal: ProposalArgument,
     primary: Annotated[str, typer.Option(help="The primary behaviour, name or id.")],
-    seeds: Annotated[int, typer.Option(min=2)] = 8,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds of each arm.")] = 8,
     smallest_effect: Annotated[float, typer.Option(min=0, help="Of interest, in its unit.")] = 0.0,
-    level: float = 0.9,
+    level: Annotated[float, typer.Option(help="Of the interval.")] = 0.9,
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -100,10 +114,10 @@ def register(
     emit(made, as_json, f"Registered {made.id}\n{made.decision_rule}")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def retrain(
-    registration: str,
+    registration: RegistrationArgument,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -114,13 +128,13 @@ def retrain(
     emit(after, as_json, f"The test is {after.state}.")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
-def verdict(registration: str, as_json: JsonOption = False) -> None:
-    """Show predicted beside actual. The exit code is the primary behaviour's verdict.
+def verdict(registration: RegistrationArgument, as_json: JsonOption = False) -> None:
+    """Show predicted beside actual, and end with a code for the primary behaviour's verdict.
 
     0 supported, 10 direction only, 11 inconclusive, 12 contradicted, 13 invalidated,
-    14 not finished; 1 stands for errors.
+    14 not finished; 1 an error, 2 a wrong use of the command.
     """
     with connect() as hunch:
         found = hunch.registration(registration)
@@ -132,34 +146,49 @@ def verdict(registration: str, as_json: JsonOption = False) -> None:
     raise typer.Exit(EXIT_CODES.get(outcome, 1))
 
 
-@app.command()
+@app.command("sign-off", rich_help_panel=PANEL)
+@reports_errors
+def sign_off(registration: RegistrationArgument, as_json: JsonOption = False) -> None:
+    """Confirm as a reviewer that a test was run as registered."""
+    with connect() as hunch:
+        verdicts = hunch.sign_off(hunch.registration(registration))
+    show_verdicts(verdicts, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+@reports_errors
+def invalidate(
+    registration: RegistrationArgument, reason: ReasonOption, as_json: JsonOption = False
+) -> None:
+    """Declare a test invalid, as a reviewer."""
+    with connect() as hunch:
+        verdicts = hunch.invalidate(hunch.registration(registration), reason)
+    show_verdicts(verdicts, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+@reports_errors
+def abandon(
+    registration: RegistrationArgument, reason: ReasonOption, as_json: JsonOption = False
+) -> None:
+    """Give a test up; it stays in the track record."""
+    with connect() as hunch:
+        after = hunch.abandon(hunch.registration(registration), reason)
+    emit(after, as_json, f"The test is {after.state}.")
+
+
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def export(
-    proposal: str,
-    output: Annotated[Path, typer.Option("--output", "-o")],
+    proposal: ProposalArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     what: Annotated[str, typer.Option(help="dataset, edits, issues or sampler")] = "dataset",
     file_format: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl")] = "parquet",
     project: ProjectOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Write the weighted dataset, the edits, an issue table or a sampler snippet."""
     with connect() as hunch:
         found = hunch.proposal(project_of(hunch, project), proposal)
         hunch.export(found, output, what=what, file_format=file_format)
-    typer.echo(f"Wrote {output}.")
-
-
-def read_edits(path: Path) -> dict[str, float]:
-    """Example id to weight, from a CSV. Raises HunchError naming the line."""
-    weights: dict[str, float] = {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
-        if not {"example_id", "weight"} <= set(rows.fieldnames or []):
-            raise HunchError(f"{path} needs the columns example_id and weight.")
-        for row in rows:
-            try:
-                weights[row["example_id"]] = float(row["weight"])
-            except (TypeError, ValueError):
-                raise HunchError(
-                    f"{path}, line {rows.line_num}: the weight is no number."
-                ) from None
-    return weights
+    emit({"file": str(output), "what": what}, as_json, f"Wrote {output}.")

@@ -152,6 +152,77 @@ class Verdict(Record):
 
 
 @dataclass(frozen=True)
+class Retrain(Record):
+    id: str
+    arm: str
+    seed: int
+    values: dict[str, float | None] | None
+    accepted: bool
+    review_reason: str
+
+
+@dataclass(frozen=True)
+class Suggestion(Record):
+    """Edits to look at and test; `corrected_change` is what to expect of them."""
+
+    id: str
+    behaviour_id: str
+    method: str
+    number_of_edits: int
+    new_weight: float
+    guards: list[dict[str, Any]]
+    number_found: int | None
+    predicted_change: float | None
+    corrected_change: float | None
+
+
+@dataclass(frozen=True)
+class SuggestedEdit(Record):
+    example_id: str
+    train_index: int
+    weight: float
+    gain: float
+    group: int
+
+
+@dataclass(frozen=True)
+class LikelyLabelError(Record):
+    example_id: str
+    train_index: int
+    label: str | None
+    target: float | None
+    score: float
+    agreement: float
+    reasons: list[str]
+    likely_label: str | None
+    likely_target: float | None
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class MethodChoice(Record):
+    """The method, or weighted combination, that predicts a behaviour best on held-out edits."""
+
+    behaviour_id: str
+    method: str
+    weights: dict[str, float]
+    errors: dict[str, float | None]
+    number_of_edits: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrackRecord(Record):
+    """How predictions fared; slope 1 means that their sizes were right."""
+
+    tests_by_state: dict[str, int]
+    pairs: int
+    sign_rate: float | None
+    coverage: float | None
+    units: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Job(Record):
     id: str
     project_id: str

@@ -6,8 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from hunch_client import configuration
+from hunch_client.behaviour_options import (
+    file_definition,
+    probe_definition,
+    prompt_definition,
+    usual_kind,
+)
 from hunch_client.client import Hunch
 from hunch_client.configuration import Configuration
+from hunch_client.list_commands import add_behaviour_list, add_list
 from hunch_client.output import emit, work_bars
 from hunch_client.shared_options import (
     BaselineOption,
@@ -21,21 +28,23 @@ from hunch_client.shared_options import (
 )
 
 app = typer.Typer()
-dataset_app = typer.Typer(no_args_is_help=True, help="Datasets.")
-model_app = typer.Typer(no_args_is_help=True, help="Models.")
-recipe_app = typer.Typer(no_args_is_help=True, help="Recipes.")
-baseline_app = typer.Typer(no_args_is_help=True, help="Baselines.")
-behaviour_app = typer.Typer(no_args_is_help=True, help="Behaviours.")
-project_app = typer.Typer(no_args_is_help=True, help="Projects.")
-app.add_typer(project_app, name="project")
-app.add_typer(dataset_app, name="dataset")
-app.add_typer(model_app, name="model")
-app.add_typer(recipe_app, name="recipe")
-app.add_typer(baseline_app, name="baseline")
-app.add_typer(behaviour_app, name="behaviour")
+PANEL = "Getting ready"
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]
+dataset_app = typer.Typer(no_args_is_help=True, help="Push and list datasets.")
+model_app = typer.Typer(no_args_is_help=True, help="Push and list models.")
+recipe_app = typer.Typer(no_args_is_help=True, help="Make and list recipes.")
+baseline_app = typer.Typer(no_args_is_help=True, help="Train and list baselines.")
+behaviour_app = typer.Typer(no_args_is_help=True, help="Define and list behaviours.")
+project_app = typer.Typer(no_args_is_help=True, help="Make and list projects.")
+app.add_typer(project_app, name="project", rich_help_panel=PANEL)
+app.add_typer(dataset_app, name="dataset", rich_help_panel=PANEL)
+app.add_typer(model_app, name="model", rich_help_panel=PANEL)
+app.add_typer(recipe_app, name="recipe", rich_help_panel=PANEL)
+app.add_typer(baseline_app, name="baseline", rich_help_panel=PANEL)
+app.add_typer(behaviour_app, name="behaviour", rich_help_panel=PANEL)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def login(
     address: Annotated[str, typer.Argument(help="Such as https://hunch.example.com")],
@@ -43,6 +52,7 @@ def login(
     token: Annotated[
         str, typer.Option(help="Better left out: it is asked for, or read from HUNCH_TOKEN.")
     ] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Check a token and remember it. Tokens are made on your account page."""
     text = token or configuration.load().token or typer.prompt("Token", hide_input=True)
@@ -50,12 +60,16 @@ def login(
         me = hunch.me()
     saved = configuration.save(Configuration(address.rstrip("/"), text.strip(), project))
     scopes = ", ".join(me["token"]["scopes"])
-    typer.echo(f"Signed in as {me['username']} ({scopes}); remembered in {saved}.")
+    emit(me, as_json, f"Signed in as {me['username']} ({scopes}); remembered in {saved}.")
 
 
 @project_app.command("create")
 @reports_errors
-def project_create(name: str, description: str = "", as_json: JsonOption = False) -> None:
+def project_create(
+    name: NewName,
+    description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Make a project."""
     with connect() as hunch:
         made = hunch.create_project(name, description)
@@ -103,7 +117,7 @@ def dataset_push(
 @model_app.command("push")
 @reports_errors
 def model_push(
-    name: str,
+    name: NewName,
     folder: Annotated[
         Path | None, typer.Option(help="config.json, safetensors and tokenizer files.")
     ] = None,
@@ -146,7 +160,7 @@ def model_push(
 @recipe_app.command("create")
 @reports_errors
 def recipe_create(
-    name: str,
+    name: NewName,
     setting: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Such as epochs=5; repeatable.")
     ] = None,
@@ -163,7 +177,7 @@ def recipe_create(
 @baseline_app.command("train")
 @reports_errors
 def baseline_train(
-    name: str,
+    name: NewName,
     dataset: Annotated[str, typer.Option(help="Name or id; its newest ready version is used.")],
     model: Annotated[str, typer.Option(help="Name or id.")],
     recipe: Annotated[str, typer.Option(help="Name or id.")],
@@ -191,37 +205,66 @@ def baseline_train(
 @behaviour_app.command("add")
 @reports_errors
 def behaviour_add(
-    name: str,
+    name: NewName,
     baseline: BaselineOption,
-    kind: Annotated[str, typer.Option(help="mean_margin, mean_loss, …")] = "mean_margin",
+    kind: Annotated[str, typer.Option(help="mean_margin, mean_loss, …; else the usual one.")] = "",
     of_class: Annotated[str, typer.Option("--class", help="Probe examples of this class.")] = "",
     where: Annotated[str, typer.Option(help="ATTRIBUTE=VALUE of probe examples.")] = "",
     example: Annotated[list[str] | None, typer.Option(help="Probe example id.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="For a language model; repeatable.")
+    ] = None,
+    completion: Annotated[
+        list[str] | None, typer.Option(help="What the prompt goes on with; one a prompt.")
+    ] = None,
+    alternative: Annotated[
+        list[str] | None, typer.Option(help="For a preference: the other completion.")
+    ] = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option(help="Next after the prompt, with its space before; repeatable."),
+    ] = None,
+    ends: Annotated[
+        bool, typer.Option("--ends", help="The end of the text counts as part of a completion.")
+    ] = False,
+    pasted: Annotated[
+        Path | None, typer.Option(help="JSON lines with prompt and completion, or text and label.")
+    ] = None,
     label: Annotated[str, typer.Option(help="For label_probability.")] = "",
     better: Annotated[str, typer.Option(help="higher or lower; else the usual one.")] = "",
     compute: Annotated[bool, typer.Option(help="Compute influence scores at once.")] = False,
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Define a behaviour on probe examples (all of them, if nothing is chosen)."""
-    definition: dict[str, Any] = {"selection": "all"}
-    if of_class:
-        definition = {"selection": "class", "label": of_class}
-    elif where:
-        attribute, _, value = where.partition("=")
-        definition = {"selection": "slice", "attribute": attribute, "value": value}
-    elif example:
-        definition = {"selection": "examples", "example_ids": example}
+    """Define a behaviour: on probe examples (all, if none are chosen), or on prompts given here."""
+    if pasted:
+        definition = file_definition(pasted, word or [], ends)
+    elif prompt or completion:
+        definition = prompt_definition(
+            prompt or [], completion or [], alternative or [], word or [], ends
+        )
+    else:
+        definition = probe_definition(of_class, where, example or [])
     with connect() as hunch, work_bars() as bars:
         of = baseline_of(hunch, project, baseline)
-        made = hunch.add_behaviour(of, name, kind, definition, label=label, better=better or None)
+        made = hunch.add_behaviour(
+            of, name, kind or usual_kind(definition), definition, label=label, better=better or None
+        )
         if compute:
             hunch.compute_influence(of, watcher=bars.job)
-    text = f"Behaviour {made.name} reads {made.number_of_examples:,} probe examples ({made.id})"
+    reads = "pasted" if definition["selection"] == "pasted" else "probe"
+    text = f"Behaviour {made.name} reads {made.number_of_examples:,} {reads} examples ({made.id})"
     emit(made, as_json, text)
 
 
-@app.command()
+add_list(dataset_app, "datasets", lambda hunch, project: hunch.datasets(project))
+add_list(model_app, "models", lambda hunch, project: hunch.models(project))
+add_list(recipe_app, "recipes", lambda hunch, project: hunch.recipes(project))
+add_list(baseline_app, "baselines", lambda hunch, project: hunch.baselines(project))
+add_behaviour_list(behaviour_app)
+
+
+@app.command(rich_help_panel=PANEL)
 @reports_errors
 def influence(
     baseline: BaselineOption,

@@ -33,6 +33,10 @@ class Transport:
     def close(self) -> None:
         self._http.close()
 
+    def pause(self, seconds: float) -> None:
+        """Wait before asking again."""
+        self._sleep(seconds)
+
     def send(
         self,
         method: str,

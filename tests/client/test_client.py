@@ -3,19 +3,16 @@
 import base64
 import hashlib
 import hmac
-import json
 import stat
 
 import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from hunch_client import Hunch, HunchError, JobFailed, configuration, verify_webhook
 from hunch_client.command_line import app
 from hunch_client.configuration import Configuration
-from hunch_client.frames import as_file, table_of_folder, table_of_frame
+from hunch_client.jobs import PAUSE_SECONDS
 from hunch_client.shared_options import pairs
 from hunch_client.transport import ATTEMPTS, Transport
 from hunch_client.uploading import upload_file
@@ -116,6 +113,27 @@ def test_a_job_that_failed_raises_with_its_reason():
     assert site.requests[1].url.params["seen"] == "r"
 
 
+def test_a_site_that_cannot_hold_another_waiter_is_not_asked_without_pause():
+    job = {
+        "id": "j", "project_id": "p", "kind": "train_baseline", "target_id": "b", "stage": "",
+        "done": 0, "total": 0, "error": "", "revision": "r",
+    }  # fmt: skip
+    states = ["queued", "queued", "queued", "succeeded"]
+    revisions = ["r1", "r1", "r1", "r2"]
+    site = Site(
+        *[
+            httpx.Response(200, json={**job, "state": state, "revision": revision})
+            for state, revision in zip(states, revisions, strict=True)
+        ]
+    )
+    hunch = Hunch("https://site.test", "t")
+    hunch.transport = site.transport()
+    seen = []
+    hunch.wait_for("j", watcher=lambda job: seen.append(job.state))
+    assert seen == ["queued", "succeeded"]
+    assert site.pauses == [PAUSE_SECONDS] * 2
+
+
 @pytest.mark.django_db(transaction=True)
 class TestUploads:
     @pytest.fixture
@@ -151,73 +169,6 @@ class TestUploads:
         assert str(Upload.objects.get().pk) == done
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         assert StoredFile.objects.filter(pk=sha256).exists()
-
-
-class TestFrames:
-    table = pa.table({"text": ["a", "b"], "label": ["x", "y"]})
-
-    def test_arrow_and_polars_like_frames(self):
-        class Frame:
-            def to_arrow(self):
-                return TestFrames.table
-
-        class Stream:
-            def __arrow_c_stream__(self, requested_schema=None):
-                return TestFrames.table.__arrow_c_stream__(requested_schema)
-
-        for frame in (self.table, Frame(), Stream()):
-            assert table_of_frame(frame).equals(self.table)
-        with pytest.raises(HunchError, match="neither a file nor a frame"):
-            table_of_frame(5)
-
-    def test_a_frame_becomes_parquet(self):
-        with as_file(self.table) as path:
-            assert pq.read_table(path).equals(self.table)
-        assert not path.exists()
-
-    def save(self, folder, table):
-        """What Hugging Face `datasets` writes with `save_to_disk`."""
-        folder.mkdir(parents=True)
-        name = "data-00000-of-00001.arrow"
-        with (
-            pa.OSFile(str(folder / name), "wb") as sink,
-            pa.ipc.new_stream(sink, table.schema) as writer,
-        ):
-            writer.write_table(table)
-        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
-
-    def test_a_saved_dataset_with_splits(self, tmp_path):
-        for split in ("train", "test"):
-            self.save(tmp_path / "saved" / split, self.table)
-        listed = tmp_path / "saved" / "dataset_dict.json"
-        listed.write_text(json.dumps({"splits": ["train", "test"]}))
-        found = table_of_folder(tmp_path / "saved")
-        assert found.column("split").to_pylist() == ["train", "train", "test", "test"]
-        with as_file(tmp_path / "saved") as path:
-            assert path.name == "saved.parquet"
-            assert pq.read_table(path).num_rows == 4
-
-    def test_a_saved_dataset_without_splits(self, tmp_path):
-        self.save(tmp_path / "one", self.table)
-        assert table_of_folder(tmp_path / "one").equals(self.table)
-
-    def test_parquet_files_by_split(self, tmp_path):
-        for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
-            pq.write_table(self.table, tmp_path / f"{name}.parquet")
-        splits = table_of_folder(tmp_path).column("split").to_pylist()
-        assert (splits.count("train"), splits.count("test")) == (4, 2)
-
-    def test_paths_in_a_saved_dataset_do_not_lead_out_of_it(self, tmp_path):
-        self.save(tmp_path / "saved", self.table)
-        state = {"_data_files": [{"filename": "../outside.arrow"}]}
-        (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
-        (tmp_path / "outside.arrow").write_bytes(b"")
-        with pytest.raises(OSError, match=r"saved/outside\.arrow"):
-            table_of_folder(tmp_path / "saved")
-
-    def test_an_empty_folder_is_named(self, tmp_path):
-        with pytest.raises(HunchError, match="neither a saved dataset nor Parquet"):
-            table_of_folder(tmp_path)
 
 
 class TestWebhooks:
