@@ -112,9 +112,14 @@ class BackwardWalk:
             self.run.problem.examples.select(indices), self.weights[indices]
         )
         pulled = self.optimizer.pullback(rows, step.gradient, self.cotangents, self.step)
+        self._visit(indices, pulled)
         by_parameters, by_weights = step.pull(pulled)
         self.cotangents[0] += by_parameters
         self.scores.index_add_(1, indices, by_weights)
+
+    def _visit(self, indices: Tensor, pulled: Tensor) -> None:
+        """Sees each step's examples and the cotangents (K, P) of its gradient, the network being at
+        the step's parameters; for finer scores than an example's."""
 
     def _guard(self) -> None:
         growth = self.cotangents[0].norm(dim=1) / self.first_norms.clamp_min(1e-30)

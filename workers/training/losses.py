@@ -27,11 +27,17 @@ def next_token(logits: Tensor, targets: Tensor) -> Tensor:
     shifted, -100 marks tokens that do not count. Dividing by the example's own count makes the
     loss of an example independent of its neighbours in the batch and of padding.
     """
+    return token_shares(logits, targets).sum(1)
+
+
+def token_shares(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, L) each token's part of `next_token`, whose sum over an example is its loss: the token's
+    negative log-probability over the number of the example's tokens, 0 where none counts."""
     flat = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED_TOKEN
     )
     counts = (targets != IGNORED_TOKEN).sum(1).clamp_min(1)
-    return flat.reshape(targets.shape).sum(1) / counts.to(flat.dtype)
+    return flat.reshape(targets.shape) / counts[:, None].to(flat.dtype)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

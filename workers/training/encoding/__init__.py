@@ -9,6 +9,7 @@ from workers.training.encoding.examples import (
     encode_examples,
     encode_rows,
     text_table,
+    token_texts,
 )
 
-__all__ = ["Encoded", "encode_examples", "encode_rows", "text_table"]
+__all__ = ["Encoded", "encode_examples", "encode_rows", "text_table", "token_texts"]

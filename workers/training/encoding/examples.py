@@ -9,14 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from tokenizers import Tokenizer
 
 from workers.formats.models import UploadedModel, load_model
+from workers.formats.models_tokenizer import load_tokenizer
 from workers.training.encoding import (
     arrays,
     bags,
     language,
     language_models,
     targets,
+    tokenizers,
     uploaded,
 )
 from workers.training.encoding.uploaded import Progress
@@ -127,6 +130,20 @@ def encode_rows(
     if completions_only:
         inputs["count_prompts"] = False
     return encode(table, {**state, "inputs": inputs}, model, cache_folder, None, ends)[0]
+
+
+def token_texts(
+    tokens: Sequence[int], state: Mapping[str, Any], model_folder: Path | None = None
+) -> list[str]:
+    """How each token id of a language model's encoding reads, one text a token."""
+    inputs = state["inputs"]
+    tokenizer = None
+    if inputs["kind"] == "uploaded_sequences":
+        assert model_folder is not None
+        tokenizer = load_tokenizer(model_folder, inputs["vocabulary_size"])
+    elif inputs["tokenizer_json"] is not None:
+        tokenizer = Tokenizer.from_str(inputs["tokenizer_json"])
+    return tokenizers.token_texts(list(tokens), tokenizer)
 
 
 def text_table(

@@ -46,6 +46,19 @@ def vocabulary_size(tokenizer_json: str | None) -> int:
     return size
 
 
+def token_texts(tokens: list[int], tokenizer: Any | None) -> list[str]:
+    """How each token reads, by a `tokenizers.Tokenizer` or as a byte where there is none. Tokens
+    that are a part of a character read as �; together with special tokens, all are kept."""
+    if tokenizer is not None:
+        return [str(tokenizer.decode([token], skip_special_tokens=False)) for token in tokens]
+    return [
+        SPECIAL_TOKENS[token]
+        if token < NUMBER_OF_SPECIAL_TOKENS
+        else bytes([token - NUMBER_OF_SPECIAL_TOKENS]).decode("utf-8", "replace")
+        for token in tokens
+    ]
+
+
 def flat_ids(texts: pa.Array, tokenizer_json: str | None) -> tuple[Integers, Integers]:
     """The tokens of all texts in one array, and each text's number of tokens."""
     if tokenizer_json is None:
