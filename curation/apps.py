@@ -9,7 +9,15 @@ class CurationConfig(AppConfig):
     verbose_name = "Hunch"
 
     def ready(self) -> None:
+        from django.conf import settings
+
+        from curation.operations import errors, tracing
         from workers.celery import app  # noqa: F401  the producer side: configures Celery's default app
+
+        if settings.SENTRY_DSN:
+            errors.report_errors(settings.SENTRY_DSN, release=settings.VERSION)
+        if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+            tracing.trace_to(release=settings.VERSION)
 
 
 class CurationAdminConfig(AdminConfig):

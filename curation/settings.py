@@ -3,14 +3,16 @@ are used."""
 
 import os
 import secrets
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
 import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env
+from environs import Env, validate
 
+from curation.operations.logs import logging_settings
 from embedded.urls import ServiceConfigurationError, service_urls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -27,11 +29,16 @@ EMBEDDED = SERVICES.embedded
 SHORTEST_KEY = 32
 
 
+def _secret(name: str) -> str:
+    """A secret from the variable of this name, or from the file that `NAME_FILE` names."""
+    value = env.str(name, "")
+    file = env.str(f"{name}_FILE", "")
+    return value or (Path(file).read_text().strip() if file else "")
+
+
 def _secret_key() -> str:
     """A key from the environment or a file; an embedded site makes its own on the first start."""
-    key = env.str("SECRET_KEY", "")
-    if not key and (key_file := env.str("SECRET_KEY_FILE", "")):
-        key = Path(key_file).read_text().strip()
+    key = _secret("SECRET_KEY")
     if not key and EMBEDDED:
         path = VAR / "secret_key"
         if not path.exists():
@@ -73,6 +80,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "curation.operations.requests.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -185,10 +193,13 @@ LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
-}
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+LOGGING = logging_settings(
+    form=env.str(
+        "LOG_FORMAT", "plain" if EMBEDDED else "json", validate=validate.OneOf(["plain", "json"])
+    ),
+    level=env.str("LOG_LEVEL", "INFO"),
+)
+METRICS_TOKEN = _secret("METRICS_TOKEN")
+SENTRY_DSN = _secret("SENTRY_DSN")
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")

@@ -74,7 +74,7 @@ def web_process(settings: SiteSettings, port: int) -> Process:
             *(sys.executable, "-m", "gunicorn", "curation.wsgi:application"),
             *("--bind", f"{HOST}:{port}", "--worker-class", "gthread"),
             *("--workers", str(settings.web_processes), "--threads", str(settings.web_threads)),
-            *("--access-logfile", "-", "--graceful-timeout", "10", "--timeout", "60"),
+            *("--graceful-timeout", "10", "--timeout", "60"),
         ),
         environment=environment(settings),
         ready=lambda: answers_http(port),

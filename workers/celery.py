@@ -1,9 +1,10 @@
 """The Celery application: broker, queues and delivery rules. Tasks live in workers/tasks."""
 
 import os
+from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import heartbeat_sent, worker_process_init, worker_shutting_down
 from kombu import Queue
 
 from embedded.launch import end_with_parent
@@ -12,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "curation.settings")
 
 from django.conf import settings
 
+from curation.operations import workers
 from workers.shutdown import SHUTTING_DOWN
 
 QUEUES = ("predict", "train", "maintenance")
@@ -69,6 +71,12 @@ app.conf.update(
         "workers.tasks.webhooks",
     ),
 )
+
+
+@heartbeat_sent.connect
+def leave_heartbeat(sender: Any, **_: object) -> None:
+    """The worker's main process says which queues it serves, every 2 seconds."""
+    workers.beat(node=sender.eventer.hostname, queues=list(app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect

@@ -1,6 +1,7 @@
 """The documentation says nothing that is not there: commands, links, settings and shell samples."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import get_commands
 from typer.main import get_command
 
@@ -44,8 +46,11 @@ def settings_in_code() -> set[str]:
             and isinstance(node.func.value, ast.Name)
             and node.func.value.id == "env"
         ):
+            if isinstance(node.args[0], ast.Constant):
+                names.add(node.args[0].value)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_secret":
             assert isinstance(node.args[0], ast.Constant)
-            names.add(node.args[0].value)
+            names |= {node.args[0].value, f"{node.args[0].value}_FILE"}
     for file in (ROOT / "embedded").glob("*.py"):
         names.update(READ.findall(file.read_text()))
     return names
@@ -100,6 +105,25 @@ def test_the_table_of_settings_names_all_that_the_code_reads_and_nothing_else():
     table = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
     assert len(table) == len(set(table))
     assert set(table) == settings_in_code()
+
+
+def test_every_test_that_the_threat_model_names_exists():
+    named = re.findall(r"`(tests/[^`]+)`", (ROOT / "docs/threat-model.md").read_text())
+    assert len(named) > 30
+    for path, _, name in (one.partition("::") for one in named):
+        source = (ROOT / path).read_text()
+        assert re.search(rf"^ *(def|class) {name}\b", source, re.MULTILINE), f"{path}::{name}"
+
+
+def test_every_page_of_the_documentation_is_in_the_navigation():
+    spec = importlib.util.spec_from_file_location("navigation", ROOT / "docs/navigation.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = str(hook.filled(navigation, ROOT / "docs"))
+    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
+    assert [str(page) for page in pages if f"'{page}'" not in listed] == []
+    assert "benchmarks/intervals.md" in listed
 
 
 def test_the_site_builds_without_warnings(tmp_path):

@@ -63,7 +63,8 @@ def test_the_demo_shows_predicted_beside_actual_and_leaves_a_site_that_stops_tog
     names = " ".join(" ".join(child.cmdline()) for child in children)
     assert all(part in names for part in ("postgres", "valkey", "gunicorn", "celery"))
     with httpx.Client(base_url=address, follow_redirects=True) as client:
-        assert client.get("/readyz").json() == {"status": "ok", "failed": []}
+        ready = {"status": "ok", "failed": [], "queues_without_worker": []}
+        assert client.get("/readyz?workers").json() == ready
         home = sign_in(client, password)
         assert home.status_code == 200
         assert "Sample" in home.text

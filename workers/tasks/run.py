@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from curation.models import Job, JobKind, JobState, Project
+from curation.operations.context import JOB_ID, working_for
+from curation.operations.tracing import job_span
 from curation.services import jobs, sample_project
 from curation.services.files import LostFile, temporary_files_here
 from workers.celery import app
@@ -75,6 +78,15 @@ def run_job(job_id: str, fairly: bool = False) -> None:
     job = claim(job_id=UUID(job_id), worker=_worker_name())
     if job is None:
         return
+    with working_for(JOB_ID, str(job.pk)), job_span(job.kind):
+        started, about = time.perf_counter(), {"kind": job.kind, "queue": job.queue}
+        logger.info("job taken up", extra=about)
+        _run(job)
+        taken = round(1000 * (time.perf_counter() - started))
+        logger.info("job put down", extra=about | {"milliseconds": taken})
+
+
+def _run(job: Job) -> None:
     handler = handler_of(job)
     carry_out(job, handler, handler.run)
 

@@ -1,0 +1,1 @@
+"""What an operator sees of a running site: probes, metrics, logs, traces and reported errors."""

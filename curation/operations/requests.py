@@ -1,0 +1,62 @@
+"""Around every request: its id, one log line, its metrics and its span. Outermost, so that it sees
+refusals as well."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import ResolverMatch
+
+from curation.operations import probes, tracing
+from curation.operations.context import REQUEST_ID, working_for
+from curation.operations.request_counts import COUNTS
+
+logger = logging.getLogger(__name__)
+
+GIVEN_ID = re.compile(r"^[A-Za-z0-9_.-]{8,64}$")
+
+
+class RequestMiddleware:
+    """Answers probes at once; counts, times and logs everything else."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if probe := probes.PROBES.get(request.path):
+            return probe(request)
+        given = request.headers.get("X-Request-ID", "")
+        identifier = given if GIVEN_ID.match(given) else secrets.token_hex(8)
+        with working_for(REQUEST_ID, identifier), tracing.request_span(request) as span:
+            started = time.perf_counter()
+            response = self.get_response(request)
+            seconds = time.perf_counter() - started
+            route = route_of(request.resolver_match)
+            COUNTS.add(
+                method=request.method, route=route, status=response.status_code, seconds=seconds
+            )
+            tracing.end_request(span, request, route, response.status_code)
+            logger.info(
+                "%s %s %s", request.method, request.path, response.status_code,
+                extra={
+                    "method": request.method, "path": request.path, "route": route,
+                    "status": response.status_code, "milliseconds": round(1000 * seconds, 1),
+                    "user_id": user_id(request),
+                },
+            )  # fmt: skip
+        response["X-Request-ID"] = identifier
+        return response
+
+
+def route_of(match: ResolverMatch | None) -> str:
+    """The pattern that answered, such as `projects/<uuid:pk>/`: few, and without ids of users."""
+    return match.route if match else "none"
+
+
+def user_id(request: HttpRequest) -> int | None:
+    """The signed-in user, where the request was about one; asks no database for it."""
+    user = request.__dict__.get("_cached_user") or request.__dict__.get("user")
+    return getattr(user, "pk", None) if "_wrapped" not in vars(user or object) else None
