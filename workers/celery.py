@@ -1,10 +1,11 @@
 """The Celery application: broker, queues and delivery rules. Tasks live in workers/tasks."""
 
+import importlib
 import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import heartbeat_sent, worker_process_init, worker_shutting_down
+from celery.signals import celeryd_init, heartbeat_sent, worker_process_init, worker_shutting_down
 from kombu import Queue
 
 from embedded.launch import end_with_parent
@@ -17,6 +18,12 @@ from curation.operations import workers
 from workers.shutdown import SHUTTING_DOWN
 
 QUEUES = ("predict", "train", "maintenance")
+TASKS = (
+    "workers.tasks.run",
+    "workers.tasks.shards",
+    "workers.tasks.tidying",
+    "workers.tasks.webhooks",
+)
 
 app = Celery("hunch")
 app.conf.update(
@@ -64,12 +71,6 @@ app.conf.update(
             "options": {"expires": 3600},
         },
     },
-    imports=(
-        "workers.tasks.run",
-        "workers.tasks.shards",
-        "workers.tasks.tidying",
-        "workers.tasks.webhooks",
-    ),
 )
 
 
@@ -77,6 +78,13 @@ app.conf.update(
 def leave_heartbeat(sender: Any, **_: object) -> None:
     """The worker's main process says which queues it serves, every 2 seconds."""
     workers.beat(node=sender.eventer.hostname, queues=list(app.amqp.queues.consume_from))
+
+
+@celeryd_init.connect
+def import_tasks(**_: object) -> None:
+    """Workers alone: the clock sends tasks by name and has no use for torch."""
+    for name in TASKS:
+        importlib.import_module(name)
 
 
 @worker_process_init.connect

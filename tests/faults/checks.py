@@ -4,7 +4,11 @@ ones?"""
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
 
 from curation.models import (
     ENDED,
@@ -22,14 +26,17 @@ from curation.models import (
     Retrain,
     Verdict,
 )
+from curation.services import file_upkeep, files
 from tests.faults.complete_job import CompleteJob
 
 if TYPE_CHECKING:
     from tests.faults.campaign import Outcome
 
 
-def check_everything(outcome: Outcome, undisturbed: CompleteJob, done: list[CompleteJob]) -> None:
-    """Fill the findings of the outcome."""
+def check_everything(
+    outcome: Outcome, undisturbed: CompleteJob, done: list[CompleteJob], *, recompute: bool
+) -> None:
+    """Fill the findings of the outcome. `recompute` trains every arm of every test once more."""
     everything = list(Job.objects.all())
     outcome.jobs = len(everything)
     outcome.attempts = sum(job.attempts for job in everything)
@@ -49,6 +56,9 @@ def check_everything(outcome: Outcome, undisturbed: CompleteJob, done: list[Comp
             for name in sorted(right.keys() | found.keys())
             if found.get(name) != right.get(name)
         ]
+        if recompute:
+            outcome.different += differences_from_recomputing(one)
+    outcome.lost_files, outcome.orphans, outcome.cleaned = tidied()
 
 
 def made_twice() -> list[str]:
@@ -96,3 +106,50 @@ def numbers(done: CompleteJob) -> dict[str, Any]:
             found["verdict"] = (verdict.outcome, verdict.actual, verdict.actual_low)
             found["predicted"] = (verdict.predicted, verdict.predicted_low, verdict.predicted_high)
     return found
+
+
+def differences_from_recomputing(done: CompleteJob) -> list[str]:
+    """Every arm of the test, the placebo's too, trained again in this process."""
+    import torch
+
+    from curation.queries.predictions import edits_of
+    from workers.tasks.loading import example_weights, load_baseline
+    from workers.tasks.measuring import measure_parameters, planned_behaviours
+    from workers.tasks.retrains import arm_edits
+    from workers.training.batched import train_many
+
+    registration = Registration.objects.get(pk=done.registration)
+    loaded = load_baseline(registration.proposal.baseline_id)
+    edits, count = edits_of(registration.proposal), len(loaded.problem.train)
+    runs = [(arm.value, seed) for seed in registration.seeds for arm in Arm]
+    weights = torch.stack(
+        [
+            example_weights(count, arm_edits(arm, seed, edits, count, registration))
+            for arm, seed in runs
+        ]
+    )
+    parameters = train_many(loaded.problem, [seed for _, seed in runs], weights)
+    values = measure_parameters(loaded, planned_behaviours(registration), parameters)
+    stored = {(one.arm, one.seed): one.values for one in registration.retrains.all()}
+    return [
+        f"{done.name}: {arm} of seed {seed} is {stored.get((arm, seed))}, recomputed {row}"
+        for (arm, seed), row in zip(runs, values, strict=True)
+        if stored.get((arm, seed)) != row
+    ]
+
+
+def tidied() -> tuple[list[str], list[str], int]:
+    """(lost files, what is left over after cleaning, how much was cleaned)."""
+    at_once = timedelta(0)
+    lost = file_upkeep.compare()
+    cleaned = file_upkeep.remove_abandoned_work(older_than=0)
+    cleaned += file_upkeep.free_unreferenced(grace=at_once).files
+    after = file_upkeep.compare()
+    work = Path(settings.WORK_ROOT)
+    left = [path.name for path in work.rglob("*") if path.suffix == ".part"]
+    left += [path.name for path in work.glob(f"{files.WORK_PREFIX}*")]
+    return (
+        lost.missing + lost.changed + lost.without_row,
+        after.unreferenced + after.stray + left,
+        cleaned,
+    )

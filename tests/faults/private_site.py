@@ -104,12 +104,13 @@ def private_site(var: Path, *, small: bool) -> Iterator[PrivateSite]:
     `small` has one worker for all queues and one web process. What dies is started again whenever
     `site.supervisor.check()` is called.
     """
-    from curation.management.commands.serve import migrate
+    from django.core.management import call_command
 
     settings = SiteSettings(var=var, web_processes=1 if small else 2)
     with Supervisor(var) as supervisor:
         supervisor.start(*revived(service_processes(var)))
-        migrate()
+        call_command("migrate", verbosity=0)
+        (var / "static").mkdir(exist_ok=True)
         port = free_port(8700)
         processes = site_processes(settings, port)
         if small:
