@@ -1,5 +1,6 @@
 """Commands that get a project ready: sign in, push data and models, train, define behaviours."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,7 @@ def login(
     as_json: JsonOption = False,
 ) -> None:
     """Check a token and remember it. Tokens are made on your account page."""
-    text = token or configuration.load().token or typer.prompt("Token", hide_input=True)
+    text = token or os.environ.get("HUNCH_TOKEN") or typer.prompt("Token", hide_input=True)
     with Hunch(address, text.strip()) as hunch:
         me = hunch.me()
     saved = configuration.save(Configuration(address.rstrip("/"), text.strip(), project))
@@ -181,7 +182,7 @@ def baseline_train(
     dataset: Annotated[str, typer.Option(help="Name or id; its newest ready version is used.")],
     model: Annotated[str, typer.Option(help="Name or id.")],
     recipe: Annotated[str, typer.Option(help="Name or id.")],
-    seeds: Annotated[int, typer.Option(min=1)] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs.")] = 4,
     wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
     project: ProjectOption = "",
     as_json: JsonOption = False,
@@ -268,7 +269,7 @@ add_behaviour_list(behaviour_app)
 @reports_errors
 def influence(
     baseline: BaselineOption,
-    method: str = "replay",
+    method: Annotated[str, typer.Option(help="How influence is estimated.")] = "replay",
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -93,7 +93,13 @@ class Transport:
         parameters = {name: value for name, value in query.items() if value is not None}
         url = f"{self.address}/api/v1{path}"
         try:
-            with self._http.stream("GET", url, headers=self._headers, params=parameters) as answer:
+            with self._http.stream(
+                "GET",
+                url,
+                headers=self._headers,  # which do not go on to another host
+                params=parameters,
+                follow_redirects=True,
+            ) as answer:
                 if answer.is_error:
                     answer.read()
                     _content(answer)
