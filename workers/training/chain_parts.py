@@ -85,8 +85,13 @@ class Dense:
         tangent: Tensor | None,
     ) -> None:
         """Writes the move of ∂/∂ W and ∂/∂ b into `result` (K, P)."""
-        rows = _rows(moved)
-        change = product(rows.mT, _rows(saved[0]))
+        rows, values = _rows(moved), _rows(saved[0])
+        if tangent is None and len(values) == 1:
+            # One wide product: few inputs, as a first convolution has, make narrow ones slow.
+            folded = values[0].T @ rows.transpose(0, 1).flatten(1)
+            change = folded.unflatten(1, (len(rows), -1)).permute(1, 2, 0)
+        else:
+            change = product(rows.mT, values)
         if tangent is not None:
             add_product(change, _rows(cotangent).mT, _rows(tangent))
         self._store(result, change)
@@ -167,16 +172,19 @@ def patches(height: int, width: int, stride: int) -> FixedMap:
         return windows.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
 
     def transpose(cotangent: Tensor) -> Tensor:
-        pieces = cotangent.unflatten(4, (3, 3, -1))
-        padded = cotangent.new_zeros(
-            pieces.shape[0], pieces.shape[1], height + 2, width + 2, pieces.shape[-1]
-        )
+        # Columns first, then whole rows: few passes, and long runs of memory in the second.
+        pieces = cotangent.unflatten(4, (3, 3, -1)).flatten(0, 1).transpose(2, 3)
+        number, channels = len(pieces), pieces.shape[-1]
+        wide = cotangent.new_zeros(number, new_height, 3, width + 2, channels)
+        for column in range(3):
+            part = wide[:, :, :, column : column + reach_right : stride]
+            part += pieces[:, :, :, :, column]
+        wide = wide.flatten(3)
+        padded = cotangent.new_zeros(number, height + 2, wide.shape[-1])
         for row in range(3):
-            for column in range(3):
-                padded[
-                    :, :, row : row + reach_down : stride, column : column + reach_right : stride
-                ] += pieces[..., row, column, :]
-        return padded[:, :, 1:-1, 1:-1]
+            padded[:, row : row + reach_down : stride] += wide[:, :, row]
+        whole = padded.reshape(*cotangent.shape[:2], height + 2, width + 2, channels)
+        return whole[:, :, 1:-1, 1:-1]
 
     return FixedMap(apply, transpose)
 
