@@ -24,21 +24,23 @@ COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": oper
 @dataclass(frozen=True)
 class Row:
     """One measured value. ``low`` and ``high`` bound it; ``target`` is "<= 3.0", ">= 0.95" or
-    "0.9 to 1.1". A row that misses its target stays."""
+    "0.9 to 1.1". A row that misses its target stays. A ``value`` of None is what could not be
+    measured, for the ``reason`` given."""
 
     task: str
     subject: str
     metric: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     target: str | None = None
+    reason: str | None = None
 
     @property
     def holds(self) -> bool | None:
         """Whether the value meets the target; None without one. Raises ValueError for a target in
         another form."""
-        if self.target is None:
+        if self.target is None or self.value is None:
             return None
         words = self.target.split()
         if len(words) == 3 and words[1] == "to":
@@ -145,17 +147,21 @@ def machine() -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    if not math.isfinite(row.value):
+    if row.value is not None and not math.isfinite(row.value):
         raise ValueError(f"{row.task}, {row.subject}, {row.metric} is {row.value}")
+    if row.value is None and not row.reason:
+        raise ValueError(f"{row.task}, {row.subject}, {row.metric} has neither value nor reason")
+    reason = {"reason": row.reason} if row.value is None else {}
     return {
         "task": row.task,
         "subject": row.subject,
         "metric": row.metric,
-        "value": _rounded(row.value),
+        "value": None if row.value is None else _rounded(row.value),
         "low": None if row.low is None else _rounded(row.low),
         "high": None if row.high is None else _rounded(row.high),
         "target": row.target,
         "holds": row.holds,
+        **reason,
     }
 
 
@@ -166,5 +172,7 @@ def _rounded(value: float) -> float | int:
 def _line(row: Mapping[str, Any]) -> str:
     interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
     holds = {True: "yes", False: "**no**", None: ""}[row["holds"]]
-    cells = [row["subject"], row["metric"], f"{row['value']:.4g}", interval, row["target"] or ""]
+    value = "none" if row["value"] is None else f"{row['value']:.4g}"
+    interval = row.get("reason", interval)
+    cells = [row["subject"], row["metric"], value, interval, row["target"] or ""]
     return "| " + " | ".join([*(str(cell).replace("|", "\\|") for cell in cells), holds]) + " |"
