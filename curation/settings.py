@@ -6,6 +6,7 @@ import secrets
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -56,6 +57,26 @@ def _secret_key() -> str:
             "site with servers of its own never starts with a default key."
         )
     return key
+
+
+def object_storage() -> dict[str, Any]:
+    """The bucket that the variables name; any server that speaks S3."""
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": env.str("S3_BUCKET"),
+            "endpoint_url": env.str("S3_ENDPOINT_URL", "") or None,
+            "region_name": env.str("S3_REGION", "") or None,
+            # Without keys boto3 looks where it always does: its own variables, the machine's role.
+            "access_key": _secret("S3_ACCESS_KEY") or None,
+            "secret_key": _secret("S3_SECRET_KEY") or None,
+            "addressing_style": env.str("S3_ADDRESSING_STYLE", "auto"),
+            "signature_version": "s3v4",
+            "default_acl": None,  # the bucket's own rules: private
+            "file_overwrite": True,  # a name is a hash: the same content again
+            "max_memory_size": 8 * 1024**2,  # more goes through a temporary file
+        },
+    }
 
 
 SECRET_KEY = _secret_key()
@@ -138,8 +159,12 @@ MEDIA_ROOT = env.path("HUNCH_FILES", VAR / "files")
 WORK_ROOT = env.path("HUNCH_WORK", VAR / "work")
 GRADIENTS_ROOT = env.path("HUNCH_GRADIENTS", WORK_ROOT / "gradients")
 GRADIENTS_MAX_BYTES = env.int("GRADIENTS_MAX_BYTES", 40 * 1024**3)
+DOWNLOAD_SECONDS = 300  # how long the address of a download in object storage holds
+FILE_CACHE_MAX_BYTES = env.int("FILE_CACHE_MAX_BYTES", 20 * 1024**3)
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": object_storage()
+    if env.str("S3_BUCKET", "")
+    else {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 STATIC_URL = "static/"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import quote_etag
 from ninja import Query, Schema
@@ -16,6 +16,7 @@ from curation.api.datasets import ExampleOut, ExampleQuery, example, page_of_exa
 from curation.api.pagination import Input, Name, Page
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter, not_modified
+from curation.downloads import download
 from curation.models import Baseline, Behaviour, BehaviourKind, Better, Influence, Scope
 from curation.queries.access import Right, get_for
 from curation.queries.influence import extreme_examples
@@ -246,7 +247,8 @@ def show_score_slice(
             200: {
                 "description": "A row for each training example, a column for each behaviour.",
                 "content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}},
-            }
+            },
+            302: {"description": "Where object storage has the file, for five minutes."},
         }
     },
 )
@@ -273,11 +275,6 @@ def download_scores(
         write_matrix(baseline, influences, stream)
     except ValueError as error:
         raise ValidationError(str(error)) from error
-    stream.seek(0)
-    return FileResponse(
-        stream,
-        as_attachment=True,
-        filename=f"scores-{method}.parquet",
-        content_type=PARQUET,
-        headers={"ETag": etag},
+    return download(
+        stream, file_name=f"scores-{method}.parquet", media_type=PARQUET, headers={"ETag": etag}
     )

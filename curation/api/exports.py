@@ -6,12 +6,13 @@ from typing import Any, Literal
 from uuid import UUID
 
 import pyarrow as pa
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Query
 
 from curation.api.problems import Problem
 from curation.api.router import ApiRouter
+from curation.downloads import download
 from curation.models import Influence, Proposal, VersionState
 from curation.queries import exports
 from curation.queries.access import get_for
@@ -30,7 +31,8 @@ FILES = {
         200: {
             "description": "The file.",
             "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
-        }
+        },
+        302: {"description": "Where object storage has the file, for five minutes."},
     }
 }
 SNIPPET = {
@@ -116,8 +118,7 @@ def _file(
         with table:
             stream = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
             exports.write_parquet(reader, stream)
-        stream.seek(0)
-        return FileResponse(stream, as_attachment=True, filename=file_name, content_type=media_type)
+        return download(stream, file_name=file_name, media_type=media_type)
     convert: Any = exports.as_csv if file_format == "csv" else exports.as_json_lines
     return StreamingHttpResponse(
         _closing(table, convert(reader)), content_type=media_type, headers=_attachment(file_name)

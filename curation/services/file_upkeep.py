@@ -22,6 +22,8 @@ from curation.services import files
 
 CONTENT = "content"
 DAMAGED = "damaged"
+EXPORTS = "exports"  # made for one download from object storage
+EXPORT_AGE = timedelta(days=1)
 BATCH = 1000
 WORK_FOLDER_AGE = 600.0  # seconds; younger ones may not be locked yet
 
@@ -103,6 +105,22 @@ def free_unreferenced(*, grace: timedelta | None = None) -> Freed:
     return freed
 
 
+def remove_exports(*, older_than: timedelta = EXPORT_AGE) -> int:
+    """Remove the files of downloads whose address holds no longer; returns how many."""
+    try:
+        names = default_storage.listdir(EXPORTS)[1]
+    except FileNotFoundError:
+        return 0
+    old = [
+        f"{EXPORTS}/{name}"
+        for name in names
+        if timezone.now() - default_storage.get_modified_time(f"{EXPORTS}/{name}") >= older_than
+    ]
+    for name in old:
+        default_storage.delete(name)
+    return len(old)
+
+
 def _note_unreferenced() -> None:
     used = files_in_use()
     rows = StoredFile.objects.values_list("pk", "unreferenced_since")
@@ -151,9 +169,11 @@ def _delete_stray(name: str, grace: timedelta, freed: Freed) -> None:
 
 def storage_names() -> Iterator[str]:
     """Everything below `content/` in storage, files written aside included."""
-    if not default_storage.exists(CONTENT):
+    try:
+        folders = default_storage.listdir(CONTENT)[0]
+    except FileNotFoundError:
         return
-    for folder in sorted(default_storage.listdir(CONTENT)[0]):
+    for folder in sorted(folders):
         for name in sorted(default_storage.listdir(f"{CONTENT}/{folder}")[1]):
             yield f"{CONTENT}/{folder}/{name}"
 

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 
 from curation.models import StoredFile
 from curation.queries.disk_usage import named_by
+from curation.services.file_cache import FileCache
 
 CHUNK_BYTES = 1 << 20
 WORK_PREFIX = "work-"
@@ -165,23 +166,25 @@ def _require_hash(path: Path, sha256: str, inode: int, modified_ns: int, size: i
         raise CorruptFile(sha256)
 
 
+def cache() -> FileCache:
+    """This machine's copies of files in a remote storage."""
+    folder = Path(settings.WORK_ROOT) / "cache"
+    return FileCache(folder=folder, max_bytes=settings.FILE_CACHE_MAX_BYTES)
+
+
 def _cached_copy(stored: StoredFile) -> Path:
     """A copy of a remote file in this machine's work folder."""
-    target = Path(settings.WORK_ROOT) / "cache" / stored.sha256
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with work_folder() as folder:
-        fetched = folder / "fetched"
+
+    def fetch(path: Path) -> None:
         try:
-            with default_storage.open(stored.storage_name) as source, fetched.open("wb") as stream:
+            with default_storage.open(stored.storage_name) as source, path.open("wb") as stream:
                 shutil.copyfileobj(source, stream, CHUNK_BYTES)
         except FileNotFoundError:
             raise MissingFile(stored.sha256) from None
-        if sha256_of(fetched) != stored.sha256:
+        if sha256_of(path) != stored.sha256:
             raise CorruptFile(stored.sha256)
-        fetched.replace(target)
-    return target
+
+    return cache().get(stored.sha256, stored.size, fetch)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from django.conf import settings
 from django.test import Client
 answers = []
 for headers in json.loads(sys.argv[1]):
-    answer = Client().get("/healthz", headers=headers)
+    answer = Client().get("/guide/", headers=headers)
     answers.append([answer.status_code, dict(answer.headers)])
 names = ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "DEBUG")
 print(json.dumps({"answers": answers, "settings": {n: getattr(settings, n) for n in names}}))
@@ -87,9 +87,9 @@ def test_behind_tls_cookies_are_secure_and_https_is_kept_to(tmp_path: Path) -> N
     )  # fmt: skip
     said = json.loads(found.stdout)
     (secure, headers), (plain, redirect) = said["answers"]
-    assert secure == 200
+    assert secure == 302
     assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
-    assert (plain, redirect["Location"]) == (301, "https://localhost/healthz")
+    assert (plain, redirect["Location"]) == (301, "https://localhost/guide/")
     assert said["settings"] == {
         "SESSION_COOKIE_SECURE": True,
         "CSRF_COOKIE_SECURE": True,
@@ -103,7 +103,7 @@ def test_without_a_proxy_nobody_can_claim_to_come_by_https(tmp_path: Path) -> No
         tmp_path, {"X-Forwarded-Proto": "https", "Host": "localhost"}, SECRET_KEY=KEY, **SERVERS
     )
     ((status, headers),) = json.loads(found.stdout)["answers"]
-    assert status == 200
+    assert status == 302
     assert "Strict-Transport-Security" not in headers
 
 
@@ -116,4 +116,4 @@ def test_only_the_named_hosts_are_answered(tmp_path: Path) -> None:
         {"Host": "hunch.example.com", "X-Forwarded-Host": "evil.example.com"},
         SECRET_KEY=KEY, ALLOWED_HOSTS="hunch.example.com", **SERVERS,
     )  # fmt: skip
-    assert [status for status, _ in json.loads(found.stdout)["answers"]] == [200, 400, 400, 200]
+    assert [status for status, _ in json.loads(found.stdout)["answers"]] == [302, 400, 400, 302]

@@ -14,6 +14,7 @@ def tidy_files() -> None:
     do no harm."""
     folders = file_upkeep.remove_abandoned_work()
     freed = file_upkeep.free_unreferenced()
+    file_upkeep.remove_exports()
     if folders or freed.files:
         logger.info(
             "freed %d bytes of %d files; removed %d work folders", freed.bytes, freed.files, folders
