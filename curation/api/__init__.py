@@ -62,7 +62,7 @@ Everything that a person can do with Hunch by form, a program does here.
 class HunchAPI(NinjaAPI):
     def get_openapi_schema(self, **arguments: Any) -> Any:
         schema = super().get_openapi_schema(**arguments)
-        documentation.declare_errors(schema)
+        documentation.complete(schema)
         return schema
 
     def _get_urls(self) -> list[URLResolver | URLPattern]:

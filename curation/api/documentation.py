@@ -8,11 +8,22 @@ from ninja import NinjaAPI
 from ninja.openapi.docs import DocsBase
 
 from curation.api import problems
+from curation.api.body_examples import EXAMPLES
 
 SHARED_ERRORS = (400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503)
 WITHOUT_OBJECT = (404, 409)
 RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+}
+
+
+ETAG = {"ETag": {"description": "Names this content.", "schema": {"type": "string"}}}
+IF_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The `ETag` that you have: an unchanged answer is then an empty 304.",
 }
 
 
@@ -23,8 +34,9 @@ class LocalDocs(DocsBase):
         )
 
 
-def declare_errors(schema: dict[str, Any]) -> None:
-    """Add to every operation what the library leaves out: problem details for each error status."""
+def complete(schema: dict[str, Any]) -> None:
+    """Add to every operation what the library leaves out: problem details for each error status,
+    ETags, and an example of the body."""
     components = schema["components"].setdefault("schemas", {})
     details = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
     components.update(details.pop("$defs"))
@@ -45,3 +57,8 @@ def declare_errors(schema: dict[str, Any]) -> None:
                 responses.setdefault(str(status), answer)
             if method == "get":
                 responses.setdefault("304", {"description": "You have it already (If-None-Match)."})
+                responses["200"].setdefault("headers", {}).update(ETAG)
+                operation["parameters"] = [*operation.get("parameters", []), IF_NONE_MATCH]
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body is not None:
+                body["example"] = EXAMPLES[operation["operationId"]]

@@ -8,6 +8,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpcore
 import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -165,6 +166,45 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch):
         backend.connect_tcp("example.com", 443)
     assert connected == ["93.184.216.34"]
     assert len(asked) == 2
+
+
+def test_a_name_with_one_private_address_is_refused_whole(monkeypatch):
+    """Else a second attempt, or another resolver's order, could reach the private one."""
+    found = [(2, 1, 6, "", ("93.184.216.34", 443)), (2, 1, 6, "", ("10.0.0.5", 443))]
+    monkeypatch.setattr(public_addresses.socket, "getaddrinfo", lambda *of, **more: found)
+    backend = public_addresses.CheckedBackend(allow_private=False, seconds=5)
+    monkeypatch.setattr(backend._sockets, "connect_tcp", lambda *of: pytest.fail("connected"))
+    with pytest.raises(RefusedAddress):
+        backend.connect_tcp("example.com", 443)
+
+
+def test_each_attempt_resolves_the_name_again_and_checks_it(webhook, settings, monkeypatch):
+    """Public at the first attempt, which fails; private at the second, which is not made."""
+    settings.WEBHOOK_ALLOW_PRIVATE_ADDRESSES = False
+    Webhook.objects.update(url="https://example.com/hook")
+    addresses = iter(["93.184.216.34", "169.254.169.254"])
+    tried = []
+
+    def refuse(backend, host, *more):
+        tried.append(host)
+        raise httpcore.ConnectError("refused")
+
+    monkeypatch.setattr(
+        public_addresses.socket,
+        "getaddrinfo",
+        lambda host, port, **more: [(2, 1, 6, "", (next(addresses), port))],
+    )
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", refuse)
+    delivery = webhooks.ping(webhook=webhook)
+    states = []
+    for _ in range(2):
+        WebhookDelivery.objects.update(next_attempt_at=timezone.now())
+        webhooks.deliver_due()
+        delivery.refresh_from_db()
+        states.append(delivery.state)
+    assert states == [DeliveryState.WAITING, DeliveryState.GIVEN_UP]
+    assert tried == ["93.184.216.34"]
+    assert "private" in delivery.error
 
 
 @pytest.mark.parametrize(
