@@ -23,6 +23,8 @@ from workers.evidence.intervals import retrain_noise_from_baseline
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Predict = Callable[[list[tuple[Indices, Array]]], Array]
+"""From edits, each its train indices and new weights, to their raw predictions (E, K)."""
 
 
 def fit_calibrations(baseline: Baseline) -> list[Calibration]:
@@ -35,11 +37,11 @@ def fit_calibration(
     baseline: Baseline,
     method: str,
     estimate: str = Estimate.FIRST_ORDER,
-    predict: Callable[[Indices, Array], Array] | None = None,
+    predict: Predict | None = None,
 ) -> Calibration:
     """Fit and save one method's calibration; an empty bank gives the prior, which is wide.
 
-    `predict` gives the raw predictions (K,) of an edit; None sums the first-order scores.
+    `predict` gives the raw predictions; None sums the first-order scores.
     """
     fitted = calibrate(method_evidence(baseline, method, predict))
     return Calibration.objects.create(
@@ -52,7 +54,7 @@ def fit_calibration(
 
 
 def method_evidence(
-    baseline: Baseline, method: str, predict: Callable[[Indices, Array], Array] | None = None
+    baseline: Baseline, method: str, predict: Predict | None = None
 ) -> BankEvidence:
     """A method's predictions of the bank's edits beside what retraining did; `predict` as above."""
     influences = method_influences(baseline, method)
@@ -60,8 +62,8 @@ def method_evidence(
         [np.load(local_path(one.scores_file), allow_pickle=False) for one in influences], axis=1
     ).astype(np.float64)
 
-    def first_order(indices: Indices, weights: Array) -> Array:
-        return np.asarray((weights - 1.0) @ scores[indices])
+    def first_order(edits: list[tuple[Indices, Array]]) -> Array:
+        return np.stack([(weights - 1.0) @ scores[indices] for indices, weights in edits])
 
     behaviours = [influence.behaviour for influence in influences]
     return _evidence(baseline, behaviours, scores, predict or first_order)
@@ -80,7 +82,7 @@ def _evidence(
     baseline: Baseline,
     behaviours: list[Behaviour],
     scores: Array,
-    predict: Callable[[Indices, Array], Array],
+    predict: Predict,
 ) -> BankEvidence:
     names = [str(behaviour.pk) for behaviour in behaviours]
     better = np.array([1.0 if behaviour.better == "higher" else -1.0 for behaviour in behaviours])
@@ -95,7 +97,7 @@ def _evidence(
         behaviour_scales=scales,
         kinds=tuple(shape.kind for shape in shapes),
         sizes=np.array([shape.size for shape in shapes]),
-        predicted=np.stack([predict(indices, weights) for indices, weights in loaded]),
+        predicted=predict(loaded),
         retrains=bank_effects(baseline, edits, names),
         better=better,
     )

@@ -1,7 +1,6 @@
 """Edit-aware predictions: prepared once a baseline and kept by the worker, calibrated on the bank,
 and saved beside the first-order prediction of a proposal."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -15,10 +14,9 @@ from curation.services.files import local_path
 from curation.services.predictions import save_effects
 from workers.evidence.bank import edit_shape
 from workers.evidence.calibration import EditPart
-from workers.influence.edit_aware import EditAware, NotEditAware, prepare
-from workers.influence.ensembles import robust_mean
+from workers.influence.edit_aware import EditAware, NotEditAware, over_seeds, prepare
 from workers.influence.interface import InfluenceScores, Progress
-from workers.tasks.calibrations import fit_calibration, method_influences
+from workers.tasks.calibrations import Predict, fit_calibration, method_influences
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, load_baseline, measured_behaviours
 from workers.tasks.report import JobReport
@@ -26,7 +24,7 @@ from workers.training.trainer import TrainingRun, train
 from workers.training.trajectory import Trajectory
 
 SMALLEST_AGREEMENT = 0.7
-"""Below this correlation of its own scores with replay's, the linearised network is no guide."""
+"""Below this correlation of its linear response with replay's, the followed run is no guide."""
 
 
 class PredictProposal(Handler):
@@ -36,19 +34,19 @@ class PredictProposal(Handler):
         proposal = Proposal.objects.select_related("baseline__dataset_version").get(
             pk=self.job.target_id
         )
-        report.stage("Solving the linearised retrain")
+        report.stage("Following the edited run")
         indices, weights = edits_of(proposal)
         influences = method_influences(proposal.baseline, DEFAULT_METHOD)
         if not len(indices) or not influences:
             return
         estimator = prepared(proposal.baseline_id, tuple(one.pk for one in influences))
-        by_seed = estimator.predict(indices, weights)
+        by_seed = estimator.predict_fresh([(indices, weights)])
         shape = edit_shape(weights, proposal.baseline.dataset_version.train_count)
         effects = calibrated_effects(
             baseline=proposal.baseline,
             influences=influences,
-            parts=[EditPart(shape.kind, shape.size, _over_seeds(by_seed))],
-            per_seed=list(by_seed.T),
+            parts=[EditPart(shape.kind, shape.size, over_seeds(by_seed)[0])],
+            per_seed=list(by_seed[0].T),
             weights=weights,
             estimate=Estimate.EDIT_AWARE,
         )
@@ -61,8 +59,8 @@ class PredictProposal(Handler):
 
 
 def calibrate_edit_aware(baseline: Baseline) -> None:
-    """Decide whether the linearised network resembles the baseline, note it in the baseline's
-    summary with the reason, and if so calibrate its predictions on the bank.
+    """Decide whether the followed run resembles the baseline's, note it in the baseline's summary
+    with the reason, and if so calibrate its predictions on the bank.
     """
     influences = method_influences(baseline, DEFAULT_METHOD)
     if not influences:
@@ -74,7 +72,7 @@ def calibrate_edit_aware(baseline: Baseline) -> None:
         found: dict[str, Any] = {"usable": usable, "agreement": agreement}
         if not usable:
             found["reason"] = (
-                f"The linearised network's scores agree with replay's at {agreement:.2f} only "
+                f"Following the edited run agrees with replay at {agreement:.2f} only "
                 f"(at least {SMALLEST_AGREEMENT} is needed): predictions stay first-order."
             )
     except NotEditAware as error:
@@ -88,20 +86,13 @@ def calibrate_edit_aware(baseline: Baseline) -> None:
         )
 
 
-def edit_aware_prediction(
-    influences: list[Influence],
-) -> Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]:
-    """From an edit's indices and weights to its raw predictions (K,).
+def edit_aware_prediction(influences: list[Influence]) -> Predict:
+    """From edits to their raw predictions for fresh seeds (E, K).
 
     Raises NotEditAware where the baseline's problem does not fit.
     """
     estimator = prepared(influences[0].baseline_id, tuple(one.pk for one in influences))
-    return lambda indices, weights: _over_seeds(estimator.predict(indices, weights))
-
-
-def _over_seeds(by_seed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(K,) from (S, K)."""
-    return np.asarray(robust_mean(by_seed[:, None, :])[0], np.float64)
+    return lambda edits: over_seeds(estimator.predict_fresh(edits))
 
 
 @lru_cache(maxsize=1)
