@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
@@ -15,6 +16,7 @@ from curation.api.pagination import Input, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
 from curation.models import Baseline, Scope
 from curation.queries.access import Right, get_for
+from curation.queries.method_advice import advice_for
 from curation.queries.method_choices import choices_of
 from curation.services import bank
 
@@ -105,6 +107,27 @@ def list_calibrations(
 ) -> dict[str, Any]:
     """Calibrations of the baseline, the newest first: the newest of a method is in use."""
     return newest_first(get_for(Baseline, baseline_id, request.user).calibrations.all(), page)
+
+
+class MethodCostOut(Schema):
+    method: str
+    seconds: float = Field(description="For all seeds and behaviours; rough.")
+    bytes: int = Field(description="Of memory beside the network and the data.")
+
+
+class MethodAdviceOut(Schema):
+    method: str = Field(description="The most faithful one that is affordable.")
+    reason: str
+    costs: list[MethodCostOut]
+
+
+@router.read("/baselines/{baseline_id}/method-advice", response=MethodAdviceOut)
+def show_method_advice(request: HttpRequest, baseline_id: UUID) -> Any:
+    """Which influence method suits the baseline's size, before any is computed."""
+    advice = advice_for(get_for(Baseline, baseline_id, request.user))
+    if advice is None:
+        raise ValidationError("The baseline is not trained yet.")
+    return advice
 
 
 @router.read("/baselines/{baseline_id}/method-choices", response=list[MethodChoiceOut])

@@ -207,6 +207,8 @@ def test_what_is_pasted_is_read_line_by_line_and_refused_by_line_and_rule(
         answer = client.post(address, FORM | {"name": "Odd"} | sent)
         assert answer.status_code == 422 and says in answer.content.decode()
 
+    page = client.get(f"/baselines/{baseline.pk}/").content.decode()
+    assert "Advised method: Replay" in page and "differentiates the training itself" in page
     behaviours.attribute(baseline=baseline, by=owner)
     run_jobs(project)
     text = client.get(f"/behaviours/{Behaviour.objects.get(name='Mine').pk}/").content.decode()

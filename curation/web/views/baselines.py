@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from curation.models import Baseline, BaselineRun, BaselineState, JobKind, Project
 from curation.queries.access import Right, get_for
+from curation.queries.method_advice import advice_for
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours, training_setup
 from curation.web.charts.curve import Curve, learning_curve
@@ -123,6 +124,8 @@ def baseline(request: HttpRequest, pk: str) -> HttpResponse:
         left_out=left_out_seeds(found),
         proposals=found.proposals.filter(archived_at=None).order_by("-created_at"),
         is_ready=found.state == BaselineState.READY,
+        advice=advice_for(found),
+        usual_method=DEFAULT_METHOD,
         last_job=job,
         **context,
     )
@@ -178,9 +181,13 @@ def left_out_seeds(baseline: Baseline) -> list[dict[str, Any]]:
 @login_required
 def attribute(request: HttpRequest, pk: str) -> HttpResponse:
     found = get_for(Baseline, pk, request.user, Right.WRITE)
+    advice = advice_for(found)
+    method = DEFAULT_METHOD
+    if advice is not None and request.POST.get("method") == advice.method:
+        method = advice.method
     tell(
         request,
-        lambda: behaviours.attribute(baseline=found, by=request.user),
+        lambda: behaviours.attribute(baseline=found, by=request.user, method=method),
         "Influence is being computed.",
     )
     return redirect("baseline", found.pk)
