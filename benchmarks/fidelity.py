@@ -159,8 +159,16 @@ def peers_of(
 ) -> list[tuple[str, NDArray[np.float32] | str]]:
     """Each peer's scores (S, D, N, K), or why it has none."""
     given = peer_task(one, runs)
-    key = (one.problem.fingerprint, one.behaviour_names, source_digest("benchmarks/peers"))
-    found = mapping(_peer, PEERS, [given] * len(PEERS), [key] * len(PEERS))
+    keys = [
+        (
+            one.problem.fingerprint,
+            one.behaviour_names,
+            BASELINE_SEEDS,
+            source_digest(f"benchmarks/peers/{library}_peer.py"),
+        )
+        for library, _ in PEERS.values()
+    ]
+    found = mapping(_peer, PEERS, [given] * len(PEERS), keys)
     return list(zip(PEERS, found, strict=True))
 
 

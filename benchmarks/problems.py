@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,34 @@ def small_transformer(rows: int | None = 1_200) -> BenchmarkTask:
     encoded = encode(table, "text_classification", architecture, seed=15)
     recipe = Recipe(learning_rate=2e-3, batch_size=32, epochs=3, schedule="linear")
     return task("tweets, small transformer", encoded, recipe)
+
+
+def default_images() -> BenchmarkTask:
+    """The digits as images, the convolutional network that Hunch suggests: 16 and 32 channels."""
+    one = images()
+    architecture = {**one.problem.architecture, "channels": [16, 32]}
+    return replace(
+        one,
+        name="digits, convolutional network of 16 and 32 channels",
+        problem=replace(one.problem, architecture=architecture),
+    )
+
+
+def small_language_model(rows: int | None = 800) -> BenchmarkTask:
+    """Text messages, next tokens; a causal transformer of two layers trained from scratch."""
+    table = {"text": [one["text"] for one in read_lines(SPAM)[:rows]]}
+    architecture = {
+        "name": "causal_transformer",
+        "width": 32,
+        "layers": 2,
+        "heads": 2,
+        "maximum_length": 32,
+        "tokenizer_size": 500,
+        "loss_on": "all",
+    }
+    encoded = encode(table, "text", architecture, seed=17)
+    recipe = Recipe(learning_rate=2e-3, batch_size=16, epochs=1)
+    return task("text messages, small language model", encoded, recipe)
 
 
 TASKS: dict[str, Callable[[], BenchmarkTask]] = {

@@ -1,5 +1,7 @@
-"""`python -m benchmarks.peers LIBRARY METHOD FOLDER` scores the task in FOLDER by one method of one
-library and writes scores.safetensors and result.json there; seconds are without imports."""
+"""`python -m benchmarks.peers LIBRARY METHOD FOLDER [first]` scores the task in FOLDER by one
+method of one library and writes scores.safetensors and result.json there; seconds are without
+imports. With `first` only at the library's usual damping. A method that is there to be timed
+returns its seconds instead of scores."""
 
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ from benchmarks.peers.exchange import load_task
 
 def main() -> None:
     library, method, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    first_only = "first" in sys.argv[4:]
     torch.set_num_threads(1)
     task = load_task(folder)
     module = importlib.import_module(f"benchmarks.peers.{library}_peer")
@@ -31,9 +34,13 @@ def main() -> None:
         for seed in range(len(task.parameters)):
             torch.manual_seed(seed)
             began = time.perf_counter()
-            first, further = score(task, seed, folder / f"work-{method}-{seed}")
+            answer = score(task, seed, folder / f"work-{method}-{seed}")
+            if isinstance(answer, float):
+                seconds.append(answer)
+                continue
             seconds.append(time.perf_counter() - began)
-            found.append(torch.stack([first, *(make() for make in further)]))
+            first, further = answer
+            found.append(torch.stack([first, *(make() for make in further if not first_only)]))
     except Exception as error:
         traceback.print_exc()
         problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -43,7 +50,7 @@ def main() -> None:
         "bytes_before": before,
         "problem": problem,
     }
-    if problem is None:
+    if found and problem is None:
         save_file({"scores": torch.stack(found).float()}, folder / "scores.safetensors")
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 

@@ -52,6 +52,9 @@ class PeerTask:
     """(S, C, P) states during training."""
     learning_rates: tuple[float, ...]
     """(C,) the sum of the learning rates of the steps nearest to each checkpoint."""
+    recipe: dict[str, Any]
+    order: Tensor
+    """(S, T, B) the examples of each step, padded with -1."""
 
     def network(self, seed: int) -> nn.Module:
         """With `torch.nn`'s own layers, which peers recognise by type, at the final parameters."""
@@ -63,6 +66,10 @@ class PeerTask:
                     setattr(parent, name, replacement)
         load_parameters(network, self.parameters[seed])
         return network.eval()
+
+    def untrained_network(self) -> nn.Module:
+        """As the problem's own code builds it."""
+        return build_network(self.architecture, 0)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B,)."""
@@ -112,7 +119,11 @@ def _standard_layer(module: nn.Module) -> nn.Module | None:
 
 
 def save_task(folder: Path, task: PeerTask) -> None:
-    tensors: dict[str, Tensor] = {"parameters": task.parameters, "checkpoints": task.checkpoints}
+    tensors: dict[str, Tensor] = {
+        "parameters": task.parameters,
+        "checkpoints": task.checkpoints,
+        "order": task.order,
+    }
     described: dict[str, Any] = {
         "architecture": task.architecture,
         "loss": task.loss,
@@ -120,6 +131,7 @@ def save_task(folder: Path, task: PeerTask) -> None:
         "denominator": task.denominator,
         "number_of_behaviours": task.number_of_behaviours,
         "learning_rates": list(task.learning_rates),
+        "recipe": task.recipe,
         "probes": [{"kind": one.kind, "places": list(one.places)} for one in task.probes],
     }
     parts = {"train": task.train} | {one.kind: one.examples for one in task.probes}
@@ -160,4 +172,6 @@ def load_task(folder: Path) -> PeerTask:
         tensors["parameters"],
         tensors["checkpoints"],
         tuple(described["learning_rates"]),
+        described["recipe"],
+        tensors["order"],
     )

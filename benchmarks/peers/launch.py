@@ -31,6 +31,11 @@ PEERS: dict[str, tuple[str, str]] = {
     "dattri, TRAK": ("dattri", "TRAK"),
     "traker, TRAK": ("traker", "TRAK"),
 }
+TIMED: dict[str, tuple[str, str]] = {
+    "transformers.Trainer": ("trainer", "train"),
+    "bergson, replay": ("bergson", "replay"),
+}
+"""What is timed and gives no scores."""
 CHECKPOINTS = 4
 MISSING = "the peers' environment is missing: make peers"
 
@@ -80,20 +85,25 @@ def peer_task(one: BenchmarkTask, runs: Sequence[TrainingRun]) -> PeerTask:
             ]
         ),
         tuple(shares.values()),
+        problem.recipe.to_json(),
+        torch.stack([problem.batch_order(run.seed) for run in runs]),
     )
 
 
-def run_peer(name: str, folder: Path, task: PeerTask, limit: float = 300.0) -> PeerScores:
+def run_peer(
+    name: str, folder: Path, task: PeerTask, limit: float = 300.0, first_only: bool = False
+) -> PeerScores:
     """The scores of the peer called `name`, worked out in `folder`, within `limit` seconds."""
     if not PYTHON.exists():
         return PeerScores(None, (), 0, 0, MISSING)
-    library, method = PEERS[name]
+    library, method = (PEERS | TIMED)[name]
+    options = ["first"] if first_only else []
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     save_task(folder, task)
     try:
         finished = subprocess.run(
-            [PYTHON, "-W", "ignore", "-m", "benchmarks.peers", library, method, folder],
+            [PYTHON, "-W", "ignore", "-m", "benchmarks.peers", library, method, folder, *options],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             capture_output=True,
@@ -108,7 +118,7 @@ def run_peer(name: str, folder: Path, task: PeerTask, limit: float = 300.0) -> P
         return PeerScores(None, (), 0, 0, f"ended with {finished.returncode}: {words[:200]}")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     scores = None
-    if result["problem"] is None:
+    if result["problem"] is None and (folder / "scores.safetensors").exists():
         scores = load_file(folder / "scores.safetensors")["scores"].transpose(2, 3).numpy()
         if not np.isfinite(scores).all():
             result["problem"], scores = "its scores are not finite", None
