@@ -1,6 +1,6 @@
 """What the API answers, as frozen dataclasses. Fields that are not known here are ignored."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
@@ -82,6 +82,7 @@ class Behaviour(Record):
     better: str
     number_of_examples: int
     values: dict[str, float | None]
+    prompt_values: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
