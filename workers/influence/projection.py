@@ -19,7 +19,9 @@ from workers.influence.linearised import CHUNK_BYTES, Linearised
 from workers.training.examples import EncodedExamples
 
 LARGEST_DENSE = 1 << 25
-"""Entries of a dense matrix R; beyond that it costs more than it gains."""
+"""Entries of a dense matrix R, which has to be held."""
+DENSE_PRODUCTS = 1 << 39
+"""Of the gradients of all examples with R: minutes on one core."""
 
 Cotangents = Callable[[Tensor], Tensor]
 """From the outputs (B, ...) of a batch to M cotangents of them (M, B, ...)."""
@@ -119,14 +121,16 @@ def random_projection(
 
 
 def projection_of(at: Linearised, kind: str, dimension: int, seed: int) -> Projection:
-    """The projection called `kind`: “dense”, “structured”, or “auto”, which takes the dense one
-    while its matrix has at most LARGEST_DENSE entries. Raises ValueError for another name."""
+    """The projection called `kind`: “dense”, “structured”, or “auto”, which takes the dense one,
+    whose products vary least, while its matrix has at most LARGEST_DENSE entries and costs at most
+    DENSE_PRODUCTS. Raises ValueError for another name."""
     from workers.influence.projection_structured import StructuredProjection
 
     size = at.parameters.numel()
     if kind == "auto":
-        fits = dimension >= size or size * dimension <= LARGEST_DENSE
-        kind = "dense" if fits else "structured"
+        entries = size * dimension
+        fits = entries <= LARGEST_DENSE and entries * len(at.train) <= DENSE_PRODUCTS
+        kind = "dense" if dimension >= size or fits else "structured"
     if kind == "dense":
         return DenseProjection.of(at, dimension, seed)
     if kind == "structured":

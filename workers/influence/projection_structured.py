@@ -53,10 +53,11 @@ class SparseSketch:
 
     def apply(self, rows: Tensor) -> Tensor:
         """(..., k) from (..., p)."""
-        mixed = rows[..., self.order] * self.signs
-        missing = -len(self.order) % self.dimension
-        mixed = torch.nn.functional.pad(mixed, (0, missing))
-        found: Tensor = mixed.unflatten(-1, (-1, self.dimension)).sum(-2)
+        mixed = rows.index_select(-1, self.order).mul_(self.signs)
+        left = len(self.order) % self.dimension
+        whole = len(self.order) - left
+        found: Tensor = mixed[..., :whole].unflatten(-1, (-1, self.dimension)).sum(-2)
+        found[..., :left] += mixed[..., whole:]
         return found
 
 
