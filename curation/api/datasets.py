@@ -25,7 +25,7 @@ from curation.models import Dataset, DatasetVersion, Job, Project, Task, Version
 from curation.queries.access import Right, get_for
 from curation.queries.examples import SORTS, ExampleFilter, ExampleTable
 from curation.services import datasets
-from curation.services.uploads import require_room
+from curation.services.uploads import room_for
 
 router = ApiRouter(tags=["Datasets"])
 
@@ -192,15 +192,15 @@ def upload_version(
 ) -> dict[str, Any]:
     """Make the next version from a file in the form field `file`: one call, not resumable."""
     dataset = get_for(Dataset, dataset_id, request.user, Right.WRITE)
-    require_room(project=dataset.project, size=file.size or 0)
     before = get_for(DatasetVersion, parent, request.user, dataset=dataset) if parent else None
-    version, job = datasets.add_version(
-        dataset=dataset,
-        source_file=uploads.stored(file.chunks()),
-        file_name=file.name or "upload",
-        by=request.user,
-        parent=before,
-    )
+    with room_for(project=dataset.project, size=file.size or 0):
+        version, job = datasets.add_version(
+            dataset=dataset,
+            source_file=uploads.stored(file.chunks()),
+            file_name=file.name or "upload",
+            by=request.user,
+            parent=before,
+        )
     return {"version": version, "job": job.pk}
 
 

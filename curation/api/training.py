@@ -23,7 +23,7 @@ from curation.models import (
 )
 from curation.queries.access import Right, get_for
 from curation.services import training_setup
-from curation.services.uploads import require_room
+from curation.services.uploads import room_for
 
 router = ApiRouter(tags=["Training"])
 TrainedPart = Literal["all", "last_layers", "head", "lora"]
@@ -209,18 +209,17 @@ def upload_model(
 ) -> dict[str, Any]:
     """Make a model from the files of a form: one call, not resumable."""
     project = get_for(Project, project_id, request.user, Right.WRITE)
-    require_room(project=project, size=sum(file.size or 0 for file in files))
-    stored = {
-        file.name or "": uploads.stored(file.chunks()).sha256 for file in files[:MAX_MODEL_FILES]
-    }
-    model, job = training_setup.upload_model(
-        project=project,
-        name=name,
-        files=stored,
-        use=use,
-        trained_part=trained_part or "",
-        by=request.user,
-    )
+    files = files[:MAX_MODEL_FILES]
+    with room_for(project=project, size=sum(file.size or 0 for file in files)):
+        stored = {file.name or "": uploads.stored(file.chunks()).sha256 for file in files}
+        model, job = training_setup.upload_model(
+            project=project,
+            name=name,
+            files=stored,
+            use=use,
+            trained_part=trained_part or "",
+            by=request.user,
+        )
     return {"model": model, "job": job.pk}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,11 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
-from curation.models import Project, StoredFile, Upload, UploadPart
+from curation.models import Project, Upload, UploadPart
+from curation.queries.disk_usage import room_left
 from curation.services import audit, files
 
 PART_BYTES = 8 * 1024**2
@@ -26,7 +28,6 @@ class TooLarge(Exception):
     """More bytes than the limit, the quota or the announced size allow; the message says which."""
 
 
-@transaction.atomic
 def begin(*, project: Project, file_name: str, size: int, by: Any, sha256: str = "") -> Upload:
     """Announce a file of `size` bytes.
 
@@ -38,54 +39,49 @@ def begin(*, project: Project, file_name: str, size: int, by: Any, sha256: str =
         raise ValidationError({"sha256": "The SHA-256 is written as 64 lower-case hex digits."})
     if size > settings.UPLOAD_MAX_BYTES:
         raise TooLarge(f"The limit for one file is {settings.UPLOAD_MAX_BYTES:,} bytes.")
-    project = Project.objects.select_for_update().get(pk=project.pk)
-    open_uploads = project.uploads.filter(stored_file=None)
-    if open_uploads.count() >= MAX_OPEN_UPLOADS:
-        raise ValidationError(f"Finish or delete an upload first: {MAX_OPEN_UPLOADS} are open.")
-    require_room(project=project, size=size)
-    upload = Upload(
-        project=project,
-        file_name=file_name.strip()[-255:],
-        size=size,
-        sha256=sha256,
-        part_size=PART_BYTES,
-        created_by=by,
-    )
-    upload.full_clean()
-    upload.save()
+    with room_for(project=project, size=size):
+        if project.uploads.filter(stored_file=None).count() >= MAX_OPEN_UPLOADS:
+            raise ValidationError(f"Finish or delete an upload first: {MAX_OPEN_UPLOADS} are open.")
+        upload = Upload(
+            project=project,
+            file_name=file_name.strip()[-255:],
+            size=size,
+            sha256=sha256,
+            part_size=PART_BYTES,
+            created_by=by,
+        )
+        upload.full_clean()
+        upload.save()
     return upload
 
 
-def require_room(*, project: Project, size: int) -> None:
-    """Check the disk quota; call it with the project's row locked so that parallel calls add up.
+@contextmanager
+def room_for(*, project: Project, size: int) -> Iterator[None]:
+    """One transaction that has the project's quota to itself: what the block stores and names is
+    counted by whoever comes next.
 
     Raises:
         TooLarge: `size` more bytes would exceed the project's quota.
     """
-    in_use = source_files(project)
-    promised = _total(project.uploads.exclude(stored_file__in=in_use))
-    used = _total(StoredFile.objects.filter(pk__in=in_use))
-    room = project.disk_quota_bytes - used - promised
+    with transaction.atomic():
+        locked = Project.objects.select_for_update().get(pk=project.pk)
+        _require_room(locked, size)
+        yield
+
+
+def _require_room(project: Project, size: int) -> None:
+    """What the project keeps counts, and what its open uploads have yet to send."""
+    unfinished = project.uploads.filter(stored_file=None)
+    received = UploadPart.objects.filter(upload__in=unfinished).aggregate(
+        total=Sum("stored_file__size")
+    )
+    announced = unfinished.aggregate(total=Sum("size"))
+    room = room_left(project) - (announced["total"] or 0) + (received["total"] or 0)
     if size > room:
         raise TooLarge(
             f"The project has room for {max(room, 0):,} more bytes of its "
             f"{project.disk_quota_bytes:,}; this file has {size:,}."
         )
-
-
-def _total(rows: QuerySet[Any]) -> int:
-    return rows.aggregate(total=Sum("size"))["total"] or 0
-
-
-def source_files(project: Project) -> set[str]:
-    """Hashes of the files that the project's members uploaded and that are in use."""
-    used: set[str] = set()
-    versions = project.datasets.values_list("versions__source_file", "versions__examples_file")
-    for pair in versions:
-        used.update(sha256 for sha256 in pair if sha256)
-    for stored in project.models.values_list("files", flat=True):
-        used.update(stored.values())
-    return used
 
 
 def add_part(*, upload: Upload, number: int, chunks: Iterable[bytes]) -> UploadPart:

@@ -13,9 +13,9 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from curation.models import Dataset, DatasetVersion, Job, JobKind, Project, StoredFile, VersionState
+from curation.models import Dataset, DatasetVersion, Job, JobKind, Project, VersionState
 from curation.queries.access import Right, get_for
-from curation.services import datasets, files
+from curation.services import datasets, files, uploads
 from curation.web.charts.histogram import Bar, bar_list, histogram
 from curation.web.forms.datasets import ColumnMappingForm, DatasetForm, FileForm
 from curation.web.views.helpers import Trail, attempt, project_page, status_of
@@ -34,10 +34,6 @@ def trail_to(version: DatasetVersion) -> Trail:
 def latest_job(target_id: Any, *kinds: str) -> Job | None:
     jobs = Job.objects.filter(target_id=target_id, kind__in=kinds)
     return jobs.select_related("project").order_by("-created_at").first()
-
-
-def _stored(file: UploadedFile) -> StoredFile:
-    return files.store_chunks(chunks=file.chunks(), max_bytes=settings.UPLOAD_MAX_BYTES)
 
 
 @require_safe
@@ -82,9 +78,18 @@ def _create(project: Project, form: DatasetForm, by: Any) -> DatasetVersion:
     values = dict(form.cleaned_data)
     file = values.pop("file")
     dataset = datasets.create_dataset(project=project, by=by, **values)
-    version, _ = datasets.add_version(
-        dataset=dataset, source_file=_stored(file), file_name=file.name, by=by
-    )
+    return _add_version(dataset, file, by)
+
+
+def _add_version(
+    dataset: Dataset, file: UploadedFile, by: Any, parent: DatasetVersion | None = None
+) -> DatasetVersion:
+    """Raises TooLarge where the project has no room for the file."""
+    with uploads.room_for(project=dataset.project, size=file.size or 0):
+        source = files.store_chunks(chunks=file.chunks(), max_bytes=settings.UPLOAD_MAX_BYTES)
+        version, _ = datasets.add_version(
+            dataset=dataset, source_file=source, file_name=file.name or "", by=by, parent=parent
+        )
     return version
 
 
@@ -112,16 +117,15 @@ def new_version(request: HttpRequest, pk: str) -> HttpResponse:
         file = form.cleaned_data["file"]
         added = attempt(
             form,
-            lambda: datasets.add_version(
-                dataset=found,
-                source_file=_stored(file),
-                file_name=file.name,
-                by=request.user,
+            lambda: _add_version(
+                found,
+                file,
+                request.user,
                 parent=found.versions.filter(state=VersionState.READY).first(),
             ),
         )
         if added:
-            return redirect("version", added[0].pk)
+            return redirect("version", added.pk)
     return project_page(
         request,
         "datasets/new_version.html",

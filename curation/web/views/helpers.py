@@ -13,6 +13,7 @@ from django.shortcuts import render
 
 from curation.models import Project
 from curation.queries.access import ROLES_WITH_RIGHT, Right, role_of
+from curation.services.uploads import TooLarge
 
 T = TypeVar("T")
 Trail = list[tuple[str, str]]
@@ -50,6 +51,9 @@ def attempt(form: forms.Form, action: Callable[[], T]) -> T | None:
     """Run a service; what it refuses becomes errors of the form, and None is returned."""
     try:
         return action()
+    except TooLarge as error:
+        form.add_error(None, str(error))
+        return None
     except ValidationError as error:
         add_errors(form, error)
         return None

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from curation.models import DatasetVersion, JobKind, Model, Project, Recipe, VersionState
 from curation.queries.access import Right, get_for
-from curation.services import files, training_setup
+from curation.services import files, training_setup, uploads
 from curation.web.forms.architectures import title_of
 from curation.web.forms.models import ModelForm, ModelUploadForm, RecipeForm
 from curation.web.views.datasets import latest_job
@@ -96,19 +96,21 @@ def upload_model(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _upload(project: Project, form: ModelUploadForm, by: Any) -> Model:
-    stored = {
-        file.name: files.store_chunks(
-            chunks=file.chunks(), max_bytes=settings.UPLOAD_MAX_BYTES
-        ).sha256
-        for file in form.cleaned_data["model_files"]
-    }
-    model, _ = training_setup.upload_model(
-        project=project,
-        name=form.cleaned_data["name"],
-        files=stored,
-        **form.choices(),
-        by=by,
-    )
+    uploaded = form.cleaned_data["model_files"]
+    with uploads.room_for(project=project, size=sum(file.size for file in uploaded)):
+        stored = {
+            file.name: files.store_chunks(
+                chunks=file.chunks(), max_bytes=settings.UPLOAD_MAX_BYTES
+            ).sha256
+            for file in uploaded
+        }
+        model, _ = training_setup.upload_model(
+            project=project,
+            name=form.cleaned_data["name"],
+            files=stored,
+            **form.choices(),
+            by=by,
+        )
     return model
 
 
