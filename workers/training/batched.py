@@ -127,7 +127,10 @@ def vmapped_gradient(program: TrainingProgram) -> GradientOfRuns:
 
 def _runs_at_once(program: TrainingProgram, memory_budget: int) -> int:
     problem, size = program.problem, len(program.parameters)
-    if problem.recipe.dropout > 0 or problem.recipe.precision.startswith("mixed"):
+    recipe = problem.recipe
+    if recipe.dropout > 0 or recipe.precision.startswith("mixed") or recipe.recompute_activations:
+        return 1
+    if recipe.micro_batch_size:
         return 1
     if size > LARGEST_BATCHED_PART[program.chain is not None]:
         return 1

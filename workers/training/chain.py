@@ -71,7 +71,36 @@ class Chain:
         done = self._passes(theta[None], batch, weights[None], gradient[None])
 
         def pull(directions: Tensor) -> tuple[Tensor, Tensor]:
-            return self._second(theta[None], batch, done, directions)
+            prepared = self._prepared(done)
+            return self._second(theta[None], batch.targets, done, prepared, directions)
+
+        return gradient, pull
+
+    def differentiate_runs(
+        self, theta: Tensor, batch: EncodedExamples, weights: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        """`differentiate` of R runs at once: `theta` (R, P), a batch that leads with (R, B), and
+        `weights` (R, B) give the gradients (R, P) and the pullback of directions (R, K, P)."""
+        gradient = torch.empty_like(theta)
+        done = self._passes(theta, batch, weights, gradient)
+
+        def pull(directions: Tensor) -> tuple[Tensor, Tensor]:
+            runs, number = directions.shape[:2]
+
+            def spread(tensor: Tensor) -> Tensor:
+                return tensor if number == 1 else tensor.repeat_interleave(number, 0)
+
+            own = _Pass(
+                done.saved,
+                [spread(one) for one in done.cotangents],
+                spread(done.output),
+                spread(done.weights),
+            )
+            prepared = [tuple(map(spread, saved)) for saved in self._prepared(done)]
+            found, by_weights = self._second(
+                spread(theta), spread(batch.targets), own, prepared, directions.flatten(0, 1)
+            )
+            return found.unflatten(0, (runs, number)), by_weights.unflatten(0, (runs, number))
 
         return gradient, pull
 
@@ -95,14 +124,21 @@ class Chain:
                 cotangent = part.backward(cotangent, saved[place], theta)
         return _Pass(saved, cotangents, values, weights)
 
+    def _prepared(self, done: _Pass) -> list[Saved]:
+        return [
+            part.prepare_second(saved) for part, saved in zip(self.parts, done.saved, strict=True)
+        ]
+
     def _second(
-        self, theta: Tensor, batch: EncodedExamples, done: _Pass, directions: Tensor
+        self,
+        theta: Tensor,
+        targets: Tensor,
+        done: _Pass,
+        prepared: list[Saved],
+        directions: Tensor,
     ) -> tuple[Tensor, Tensor]:
         tangents: list[Tensor | None] = []
         tangent: Tensor | None = None
-        prepared = [
-            part.prepare_second(saved) for part, saved in zip(self.parts, done.saved, strict=True)
-        ]
         for part, saved in zip(self.parts, prepared, strict=True):
             tangents.append(tangent)
             if isinstance(part, Dense):
@@ -110,7 +146,7 @@ class Chain:
             elif tangent is not None:
                 tangent = part.push(tangent, saved)
         assert tangent is not None
-        by_weights, moved = self._loss_second(done, batch.targets, tangent)
+        by_weights, moved = self._loss_second(done, targets, tangent)
         result = torch.empty_like(directions)
         for place in reversed(range(self.first_dense, len(self.parts))):
             part, cotangent = self.parts[place], done.cotangents[place]

@@ -10,6 +10,8 @@ from workers.training.losses import LOSSES
 from workers.training.trainer import TrainingRun
 
 EXAMPLES_AT_ONCE = 1024
+TOKENS_AT_ONCE = 4096
+"""Of a language model, whose scores are tokens × vocabulary numbers."""
 
 
 def evaluate(run: TrainingRun, examples: EncodedExamples) -> dict[str, float]:
@@ -24,7 +26,7 @@ def evaluate(run: TrainingRun, examples: EncodedExamples) -> dict[str, float]:
     parameters = run.layout.unflatten(run.parameters)
     losses, hits = [], []
     with torch.no_grad():
-        for indices in torch.arange(len(examples)).split(EXAMPLES_AT_ONCE):
+        for indices in torch.arange(len(examples)).split(_at_once(examples)):
             chunk = examples.select(indices).to_dtype(problem.dtype)
             outputs = functional_call(network, parameters, (), chunk.inputs)
             losses.append(LOSSES[problem.loss](outputs, chunk.targets))
@@ -34,3 +36,9 @@ def evaluate(run: TrainingRun, examples: EncodedExamples) -> dict[str, float]:
     if hits:
         metrics["accuracy"] = float(torch.cat(hits).double().mean())
     return metrics
+
+
+def _at_once(examples: EncodedExamples) -> int:
+    if examples.targets.ndim == 1:
+        return EXAMPLES_AT_ONCE
+    return max(1, min(EXAMPLES_AT_ONCE, TOKENS_AT_ONCE // max(1, examples.targets.shape[1])))

@@ -95,7 +95,7 @@ class TrainingProblem:
         digest = hashlib.sha256()
         described = {
             "architecture": self.architecture,
-            "recipe": self.recipe.to_json(),
+            "recipe": self.recipe.decisive_json(),
             "loss": self.loss,
         }
         digest.update(json.dumps(described, sort_keys=True).encode())

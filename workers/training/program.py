@@ -7,7 +7,7 @@ between the optimizer and the network, which is what makes small steps fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from workers.training.allocator import keep_freed_memory
 from workers.training.chain import chain_of
 from workers.training.examples import EncodedExamples
 from workers.training.losses import LOSSES
+from workers.training.networks.recomputation import Recomputation
 from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
 
@@ -48,6 +49,8 @@ class TrainingProgram:
         self.chain = chain_of(self.network, self.layout, problem.loss, problem.recipe.batch_size)
         """The same gradients written out, where the network is simple enough."""
         _set_dropout(self.network, problem.recipe.dropout)
+        recomputes = problem.recipe.recompute_activations
+        self._recomputation = Recomputation(self.network) if recomputes else None
 
     def bind(self, parameters: Tensor) -> None:
         """Makes `parameters` (P,) itself the θ that the network views."""
@@ -56,16 +59,56 @@ class TrainingProgram:
 
     def gradient(self, batch: EncodedExamples, weights: Tensor) -> tuple[Tensor, Tensor]:
         """g (P,) and the unweighted losses (B,) of a batch with example `weights` (B,)."""
-        losses = self._losses(batch)
-        loss = torch.dot(losses, weights) / self.problem.recipe.batch_size
-        pieces = torch.autograd.grad(loss, self._leaves)
-        return torch.cat([piece.reshape(-1) for piece in pieces]), losses.detach()
+        gradients, losses = [], []
+        for part, own_weights in self._parts(batch, weights):
+            with nullcontext() if self._recomputation is None else self._recomputation.on():
+                found = self._losses(part)
+            loss = torch.dot(found, own_weights) / self.problem.recipe.batch_size
+            pieces = torch.autograd.grad(loss, self._leaves)
+            gradients.append(torch.cat([piece.reshape(-1) for piece in pieces]))
+            losses.append(found.detach())
+        if len(gradients) == 1:
+            return gradients[0], losses[0]
+        total = gradients[0]
+        for gradient in gradients[1:]:
+            total += gradient
+        return total, torch.cat(losses)
 
     def differentiate(self, batch: EncodedExamples, weights: Tensor) -> DifferentiatedStep:
         """The gradient of `gradient`, ready to be pulled through by a second backward pass."""
         if self.chain is not None:
             return DifferentiatedStep(*self.chain.differentiate(self.parameters, batch, weights))
+        if len(self._parts(batch, weights)) > 1:
+            return self._differentiate_in_parts(batch, weights)
         return self.differentiate_by_autograd(batch, weights)
+
+    def _differentiate_in_parts(
+        self, batch: EncodedExamples, weights: Tensor
+    ) -> DifferentiatedStep:
+        """Holds the graph of one part at a time, for a forward and backward pass more."""
+
+        def pull(cotangents: Tensor) -> tuple[Tensor, Tensor]:
+            by_parameters = torch.zeros_like(cotangents)
+            by_weights = []
+            for part, own_weights in self._parts(batch, weights):
+                found, own = self.differentiate_by_autograd(part, own_weights).pull(cotangents)
+                by_parameters += found
+                by_weights.append(own)
+            return by_parameters, torch.cat(by_weights, 1)
+
+        return DifferentiatedStep(self.gradient(batch, weights)[0], pull)
+
+    def _parts(
+        self, batch: EncodedExamples, weights: Tensor
+    ) -> list[tuple[EncodedExamples, Tensor]]:
+        """The batch as the network sees it: whole, or in the recipe's micro-batches."""
+        size = self.problem.recipe.micro_batch_size
+        if not size or size >= len(batch):
+            return [(batch, weights)]
+        return [
+            (batch.select(places), weights[places])
+            for places in torch.arange(len(batch)).split(size)
+        ]
 
     def differentiate_by_autograd(
         self, batch: EncodedExamples, weights: Tensor

@@ -299,8 +299,22 @@ class RecipeForm(forms.Form):
         help_text="0 keeps training smooth, which replay needs most.",
     )
 
+    micro_batch_size = forms.IntegerField(
+        label="Micro-batch",
+        initial=0,
+        min_value=0,
+        max_value=65_536,
+        required=False,
+        help_text="Examples that go through the network at once; 0 for the whole batch. A smaller "
+        "number saves memory and changes nothing else.",
+    )
+    recompute_activations = forms.BooleanField(
+        label="Compute activations again on the way back, to save memory", required=False
+    )
+
     MAIN = ("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay", "schedule")
-    MORE = ("warmup_steps", "momentum", "beta1", "beta2", "epsilon", "dropout")
+    MEMORY = ("micro_batch_size", "recompute_activations")
+    MORE = ("warmup_steps", "momentum", "beta1", "beta2", "epsilon", "dropout", *MEMORY)
 
     def main_fields(self) -> list[Any]:
         return [self[name] for name in self.MAIN]
@@ -310,6 +324,7 @@ class RecipeForm(forms.Form):
 
     def settings(self) -> dict[str, Any]:
         chosen = {k: v for k, v in self.cleaned_data.items() if k != "name" and v is not None}
+        chosen = {k: v for k, v in chosen.items() if k not in self.MEMORY or v}
         unused = ("beta1", "beta2", "epsilon") if chosen["optimizer"] == "sgd" else ("momentum",)
         return {key: value for key, value in chosen.items() if key not in unused}
 
