@@ -100,6 +100,12 @@ class RecipeSettings(Input):
     batch_size: int = Field(32, ge=1, le=65_536)
     epochs: int = Field(10, ge=1, le=10_000)
     trained_part: TrainedPart = "all"
+    micro_batch_size: int = Field(
+        0, ge=0, le=65_536, description="Examples at once; 0 for the whole batch. Saves memory."
+    )
+    recompute_activations: bool = Field(
+        False, description="Compute activations again on the way back. Saves memory, costs time."
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "float64", "mixed_bfloat16"] = "float32"
 
