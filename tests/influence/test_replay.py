@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.problems import ARCHITECTURES, CONVOLUTIONAL, MLP, examples_for, problem_of
+from tests.training.problems import (
+    ARCHITECTURES,
+    BAG,
+    CONVOLUTIONAL,
+    MLP,
+    TRANSFORMER,
+    examples_for,
+    problem_of,
+)
 from workers.influence import replay_walk
 from workers.influence.behaviours import Behaviour
 from workers.influence.interface import NoUsableSeed
 from workers.influence.replay import NotReplayable, Replay
+from workers.influence.replay_seeds import can_walk_together
 from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
@@ -183,6 +192,34 @@ def test_a_saved_run_replays_in_another_process_the_same(tmp_path: Path) -> None
     np.testing.assert_array_equal(
         Replay().scores([loaded], behaviours).per_seed, Replay().scores([run], behaviours).per_seed
     )
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("architecture", [MLP, CONVOLUTIONAL, BAG], ids=["mlp", "images", "bag"])
+def test_walking_seeds_together_changes_nothing(architecture: dict, optimizer: dict) -> None:
+    problem = problem_of(architecture, weight_decay=0.01, **optimizer)
+    behaviours = behaviours_for(problem)
+    weights = torch.linspace(0, 2, 10, dtype=torch.float64)
+    runs = [recorded(problem, seed, weights=weights) for seed in (1, 2, 3)]
+    assert can_walk_together(runs, len(behaviours))
+    together = Replay().scores(runs, behaviours)
+    for place, run in enumerate(runs):
+        alone = Replay().scores([run], behaviours)
+        np.testing.assert_allclose(
+            together.per_seed[place], alone.per_seed[0], rtol=1e-4, atol=1e-7
+        )
+        np.testing.assert_allclose(
+            together.diagnostics["cotangent_growth"][place],
+            alone.diagnostics["cotangent_growth"][0],
+        )
+
+
+def test_large_networks_and_many_behaviours_are_walked_seed_by_seed() -> None:
+    runs = [recorded(problem_of(MLP), seed) for seed in (1, 2)]
+    assert not can_walk_together(runs, 20)
+    assert not can_walk_together(runs[:1], 1)
+    assert not can_walk_together([recorded(problem_of(TRANSFORMER), seed) for seed in (1, 2)], 1)
+    assert not can_walk_together([recorded(problem_of(MLP), 1, spacing=3)] * 2, 1)
 
 
 def test_seeds_are_scored_one_by_one() -> None:

@@ -7,14 +7,15 @@ example of the batch gains u · ∇ℓᵢ / B. The sum over steps is d behaviour
 
 Cost for each seed: about 2 to 3.5 training steps per step, plus 1 where states are recomputed
 between checkpoints. Behaviours share the step's first derivative and its overhead: further ones
-are nearly free for small networks and cost 1 to 2.5 training steps each for large ones. Memory:
+are nearly free for small networks and cost 1 to 2.5 training steps each for large ones. Seeds of
+small networks with few behaviours share their steps too (`replay_seeds`). Memory:
 one state per checkpoint, the states of one segment, and (1 + slots) · K · P for the cotangents.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +35,7 @@ from workers.influence.interface import (
     Progress,
     shared_problem,
 )
+from workers.influence.replay_seeds import SeedsWalk, can_walk_together
 from workers.influence.replay_walk import BackwardWalk, BlowUp
 from workers.training.optimizers import build_optimizer
 from workers.training.problem import TrainingProblem
@@ -111,13 +113,11 @@ class Replay(InfluenceMethod):
         report = _SharedProgress(progress, len(runs), problem.number_of_steps)
         kept: list[np.ndarray[Any, np.dtype[np.float32]]] = []
         seeds, growths, left_out = [], [], []
-        for run in runs:
-            try:
-                scores, growth = self._scores_of_run(run, behaviours, report)
-            except BlowUp as blow_up:
-                left_out.append(LeftOutSeed(run.seed, str(blow_up)))
-                report.skip_to_next_run()
+        for run, found in self._walked(runs, behaviours, report):
+            if isinstance(found, str):
+                left_out.append(LeftOutSeed(run.seed, found))
                 continue
+            scores, growth = found
             kept.append(scores.T.to(torch.float32).numpy())
             seeds.append(run.seed)
             growths.append(growth.tolist())
@@ -139,6 +139,27 @@ class Replay(InfluenceMethod):
             tuple(left_out),
             {"cotangent_growth": [growths[place] for place in places]},
         )
+
+    def _walked(
+        self, runs: Sequence[TrainingRun], behaviours: Sequence[Behaviour], report: _SharedProgress
+    ) -> Iterator[tuple[TrainingRun, tuple[Tensor, Tensor] | str]]:
+        """Each run with its (K, N) scores and (K,) largest growth, or why it blew up."""
+        has_to_resume = (
+            self.work_folder is not None and runs[0].problem.number_of_steps > LONGEST_UNSAVED
+        )
+        if not has_to_resume and can_walk_together(runs, len(behaviours)):
+            walk = SeedsWalk(runs, behaviours, self.growth_limit)
+            walk.finish(report.progress)
+            for place, run in enumerate(runs):
+                found = walk.scores[place], walk.largest_growth[place]
+                yield run, walk.blown_up.get(place, found)
+            return
+        for run in runs:
+            try:
+                yield run, self._scores_of_run(run, behaviours, report)
+            except BlowUp as blow_up:
+                report.skip_to_next_run()
+                yield run, str(blow_up)
 
     def _scores_of_run(
         self, run: TrainingRun, behaviours: Sequence[Behaviour], report: _SharedProgress
@@ -173,6 +194,8 @@ class Replay(InfluenceMethod):
 
 
 TIMED_STEPS = 5
+LONGEST_UNSAVED = 5_000
+"""Steps of a small network that are walked again after a kill: about ten seconds."""
 
 
 def check_replayable(problem: TrainingProblem) -> None:

@@ -159,3 +159,12 @@ class BackwardWalk:
         saved = load_file(self.file)
         self.cotangents, self.scores = saved["cotangents"], saved["scores"]
         self.largest_growth, self.step = saved["largest_growth"], int(saved["step"])
+
+
+def blow_up_words(behaviour: int, growth: float, step: int, limit: float) -> str:
+    """Why a seed is left out, for the user; `behaviour` counts from 0."""
+    return (
+        f"the derivative of behaviour {behaviour + 1} grew {growth:.3g} times by step {step} on "
+        f"the way back (limit {limit:.3g}): this run's training is too sensitive to be "
+        "differentiated"
+    )
