@@ -19,7 +19,7 @@ from benchmarks.problems import EncodedSplits, encode, features_column
 from benchmarks.report import Report, Row
 from workers.evidence.ladder import RUNGS, climb
 from workers.influence.behaviours import Behaviour
-from workers.influence.curvature import penalty
+from workers.influence.damped_method import penalty
 from workers.influence.damping import training_time_damping
 from workers.influence.ladder import exact_step, float64_copy, measure_rungs
 from workers.influence.response import proximal_response

@@ -2,13 +2,16 @@
 Gauss–Newton matrix in place of the Hessian (Martens 2020; Bae et al. 2022).
 
 At the minimum of F(θ) = Σ wᵢ ℓᵢ(θ) / n + (weight decay / 2) |θ|² the parameters answer a weight by
-dθ/dwᵢ = -(H + λI)⁻¹ ∇ℓᵢ / n, so that score_i = -∇b · (H + λI)⁻¹ ∇ℓᵢ / n, with λ the damping (plus
-the weight decay of SGD; AdamW's decoupled decay minimises no such objective and is left to the
-damping). The damping stands for what the finished run had not yet learned; it decides the result.
+dθ/dwᵢ = -(H + λD⁻¹)⁻¹ ∇ℓᵢ / n, so that score_i = -∇b · (H + λD⁻¹)⁻¹ ∇ℓᵢ / n, with λD⁻¹ the damping
+of `workers.influence.damped_method` (plus the weight decay of SGD; AdamW's decoupled decay
+minimises no such objective and is left to the damping). It stands for what the finished run had
+not yet learned; it decides the result.
 
 Cost for each seed: one factor of H, about C training epochs for C classes, and a decomposition of
 order min(P, N(C-1)) up to 2,000; above that about 3 training epochs or two matrix products for
-each iteration of conjugate gradients, shared by all behaviours. No trajectory is needed.
+each iteration of conjugate gradients, shared by all behaviours. The iterations run in units of D,
+where the damping is the identity; with `preconditioner="ekfac"` EK-FAC comes before each, which
+pays where the damping is small.
 """
 
 from __future__ import annotations
@@ -20,16 +23,18 @@ import torch
 from torch import Tensor
 
 from workers.influence.behaviours import Behaviour
-from workers.influence.checkpoint_method import CheckpointMethod
-from workers.influence.damping import training_time_damping
-from workers.influence.gauss_newton import GaussNewton, conjugate_gradients
+from workers.influence.damped_method import StepDampedMethod, penalty
+from workers.influence.gauss_newton import GaussNewton, Preconditioner, conjugate_gradients
+from workers.influence.kronecker import Kronecker, fit_kronecker
 from workers.influence.linearised import Linearised
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
 
+PRECONDITIONERS = ("none", "ekfac")
 
-class Curvature(CheckpointMethod):
-    """See the module. `damping` is λ; None takes `training_time_damping` of each run."""
+
+class Curvature(StepDampedMethod):
+    """See the module, and `StepDampedMethod` for `damping` and `strength`."""
 
     name: ClassVar[str] = "curvature"
     title: ClassVar[str] = "Curvature"
@@ -43,30 +48,35 @@ class Curvature(CheckpointMethod):
         self,
         *,
         damping: float | None = None,
+        strength: float = 1.0,
         tolerance: float = 1e-3,
         most_iterations: int = 200,
+        preconditioner: str = "none",
     ) -> None:
-        if damping is not None and damping <= 0:
-            raise ValueError("the damping must be above 0")
-        self.damping = damping
+        super().__init__(damping=damping, strength=strength)
+        if preconditioner not in PRECONDITIONERS:
+            raise ValueError(f"the preconditioner must be one of {', '.join(PRECONDITIONERS)}")
         self.tolerance = tolerance
         self.most_iterations = most_iterations
-
-    def scores_of_run(
-        self, run: TrainingRun, behaviours: Sequence[Behaviour]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        damping = self.damping or training_time_damping(run)
-        scores, known = self.path(run, behaviours, [damping])
-        return scores[0], {"damping": damping, **known[0]}
+        self.preconditioner = preconditioner
 
     def path(
-        self, run: TrainingRun, behaviours: Sequence[Behaviour], dampings: Sequence[float]
+        self,
+        run: TrainingRun,
+        behaviours: Sequence[Behaviour],
+        dampings: Sequence[float],
+        *,
+        metric: Tensor | None = None,
     ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """(D, K, N) scores at each of D dampings, for the price of little more than one."""
         at = Linearised.of(run)
-        gradients = at.behaviour_gradients(behaviours)
+        root = torch.ones(()) if metric is None else metric.sqrt()
+        root = root.to(at.parameters.dtype)
+        gradients = at.behaviour_gradients(behaviours) * root
         matrix = GaussNewton(at)
-        decomposed = matrix.eigendecomposition()
+        decomposed = matrix.eigendecomposition(root)
+        approximate: Kronecker | None = None
+        if decomposed is None and self.preconditioner == "ekfac":
+            approximate = fit_kronecker(at, metric=metric)
         solutions, known = [], []
         for damping in dampings:
             full = damping + penalty(run.problem)
@@ -75,15 +85,16 @@ class Curvature(CheckpointMethod):
                 known.append({"solver": "exact"})
                 continue
             solution = conjugate_gradients(
-                matrix.product,
+                lambda rows: matrix.product(rows * root) * root,
                 gradients,
                 full,
+                precondition=_precondition(approximate, full),
                 tolerance=self.tolerance,
                 most_iterations=self.most_iterations,
             )
             solutions.append(solution.rows)
             known.append({"solver": "conjugate gradients", **solution.to_json()})
-        products = at.loss_products(torch.cat(solutions))
+        products = at.loss_products(torch.cat(solutions) * root)
         scores = products.reshape(len(dampings), len(behaviours), -1) / -at.denominator
         return scores, known
 
@@ -91,6 +102,7 @@ class Curvature(CheckpointMethod):
         return (1 << 30) + 6 * behaviours * vector
 
 
-def penalty(problem: TrainingProblem) -> float:
-    """The factor of |θ|² / 2 in the objective: SGD's weight decay; AdamW's is no such term."""
-    return problem.recipe.weight_decay if problem.recipe.optimizer == "sgd" else 0.0
+def _precondition(approximate: Kronecker | None, damping: float) -> Preconditioner | None:
+    if approximate is None:
+        return None
+    return lambda rows: approximate.solve(rows, damping)

@@ -41,6 +41,29 @@ def training_time_damping(run: TrainingRun, most_examples: int | None = None) ->
     return 1 / time
 
 
+def distance_of_run(run: TrainingRun) -> torch.Tensor:
+    """(P,) how far the run moved each parameter under a constant gradient of 1: Σₜ ηₜ / √(v̂ₜ + ε)
+    with AdamW, Σₜ ηₜ / (1 - μ) with SGD (Loshchilov & Hutter 2019).
+
+    Its inverse is the damping of a stopped run in each parameter's own units. Raises ValueError
+    when AdamW's run has no recorded trajectory, whose second moments are read.
+    """
+    recipe, steps = run.problem.recipe, run.problem.number_of_steps
+    if recipe.optimizer == "sgd":
+        return torch.full_like(run.parameters, training_time(run))
+    if run.trajectory is None:
+        raise ValueError("the run has no recorded trajectory")
+    rates = learning_rates(recipe, steps)
+    total = torch.zeros_like(run.parameters)
+    before = 0
+    for step in run.trajectory.steps:
+        if step > 0:
+            second = run.trajectory.rows(step)[2] / (1 - recipe.beta2**step)
+            total += sum(rates[before:step]) / torch.sqrt(second + recipe.epsilon)
+            before = step
+    return total
+
+
 def _second_moment(run: TrainingRun, most_examples: int | None = None) -> torch.Tensor:
     """(P,) the expected square of a batch's gradient: squared mean plus variance / batch size."""
     at = Linearised.of(run)

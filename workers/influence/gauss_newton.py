@@ -94,11 +94,14 @@ class GaussNewton:
         )
         return float((signs * self.product(signs)).sum() / 8)
 
-    def eigendecomposition(self) -> Eigendecomposition | None:
-        """Exact, in float64, where P or the rows of the factor are at most LARGEST_EXACT."""
+    def eigendecomposition(self, root: Tensor | None = None) -> Eigendecomposition | None:
+        """Exact, in float64, where P or the rows of the factor are at most LARGEST_EXACT; of
+        diag(root) H diag(root) for a `root` (P,)."""
         if self.factor is None or min(self.factor.shape) > LARGEST_EXACT:
             return None
         factor = self.factor.double()
+        if root is not None:
+            factor = factor * root
         if self.size <= len(factor):
             values, vectors = torch.linalg.eigh(factor.T @ factor)
             return Eigendecomposition(values.clamp_min(0), vectors)

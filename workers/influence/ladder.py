@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.influence.behaviours import Behaviour, behaviour_values
-from workers.influence.curvature import Curvature, penalty
+from workers.influence.curvature import Curvature
+from workers.influence.damped_method import penalty
 from workers.influence.damping import training_time_damping
 from workers.influence.gauss_newton import GaussNewton, conjugate_gradients
 from workers.influence.interface import InfluenceMethod, Progress, shared_problem

@@ -10,6 +10,7 @@ from workers.influence.interface import InfluenceMethod
 METHODS: dict[str, str] = {
     "replay": "workers.influence.replay:Replay",
     "curvature": "workers.influence.curvature:Curvature",
+    "ekfac": "workers.influence.ekfac:Ekfac",
     "gradient_dot": "workers.influence.similarity:GradientDot",
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "checkpoints": "workers.influence.checkpoints:Checkpoints",

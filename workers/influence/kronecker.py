@@ -1,0 +1,370 @@
+"""The generalised Gauss–Newton matrix of a network in a Kronecker-factored eigenbasis (EK-FAC:
+George et al. 2018, building on Martens & Grosse 2015; Grosse et al. 2023, section 3.1).
+
+For a matrix W with inputs a_t and output gradients g_t the curvature is close to A ⊗ S with
+A = Σ a aᵀ and S = Σ g gᵀ. Its eigenvectors are kept; its eigenvalues are replaced by the exact
+second moments of each example's gradient along them. Gradients are those of the model's own
+labels, over all classes where there are few, else drawn by a seed, so that their second moments
+are the Gauss–Newton matrix of the loss and not an empirical Fisher matrix. Where a matrix is used
+several times the factors are the partial traces of the sum of its uses' Kronecker products.
+
+Cost: two forward passes and as many backward passes as there are classes (two with drawn labels),
+and an eigendecomposition of each factor.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vjp, vmap
+
+from workers.influence.coverage import Coverage, LeftOutParameter
+from workers.influence.kronecker_blocks import KroneckerBlock
+from workers.influence.kronecker_uses import Cotangents, Recorded, record_uses
+from workers.influence.linearised import CHUNK_BYTES, Linearised, square_root_curvature
+from workers.training.losses import IGNORED_TOKEN
+
+LARGEST_SIDE = 2_000
+"""Of a factor that is still decomposed; a longer side keeps its own coordinates."""
+MOST_EXACT_CLASSES = 16
+"""Up to so many classes the model's labels are summed over, not drawn."""
+KEPT_BYTES = 256 << 20
+"""Of recorded uses that are kept between the two passes."""
+CHECKED_EXAMPLES = 4
+LONGEST_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """M = D^½ H D^½ with H (P, P) the Gauss–Newton matrix of F(θ) and D the metric (1 unless
+    given), block by block in its eigenbasis; diagonal for the parameters outside blocks."""
+
+    size: int
+    blocks: tuple[KroneckerBlock, ...]
+    places: Tensor
+    """(P',) in θ of the parameters outside blocks."""
+    diagonal: Tensor
+    """(P',) their M."""
+    coverage: Coverage
+    root_metric: Tensor | None = None
+    """(P,) D^½ as used: for each matrix the nearest product of a row and a column."""
+
+    def apply(self, vectors: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """f(M) v for each row of `vectors` (K, P), with f given on eigenvalues of any shape."""
+        found = torch.empty_like(vectors)
+        for block in self.blocks:
+            assert block.values is not None
+            inside = block.into_basis(block.gather(vectors)) * function(block.values)
+            block.scatter(block.out_of_basis(inside), found)
+        found[:, self.places] = vectors[:, self.places] * function(self.diagonal)
+        return found
+
+    def solve(self, vectors: Tensor, damping: float) -> Tensor:
+        """(M + damping I)⁻¹ v for each row of `vectors` (K, P)."""
+        return self.apply(vectors, lambda values: 1 / (values + damping))
+
+    def solve_in_parameters(self, vectors: Tensor, damping: float) -> Tensor:
+        """(H + damping D⁻¹)⁻¹ v = D^½ (M + damping I)⁻¹ D^½ v for each row of `vectors` (K, P)."""
+        if self.root_metric is None:
+            return self.solve(vectors, damping)
+        return self.solve(vectors * self.root_metric, damping) * self.root_metric
+
+    @property
+    def trace(self) -> float:
+        """tr M, which the eigenvalue correction makes that of the Gauss–Newton matrix itself."""
+        total = float(self.diagonal.sum())
+        return total + sum(float(block.values.sum()) for block in self.blocks
+                           if block.values is not None)  # fmt: skip
+
+
+class ModelLabels:
+    """Cotangents of the outputs whose second moments are the curvature of the loss in them."""
+
+    def __init__(self, at: Linearised, seed: int) -> None:
+        self.loss = at.problem.loss
+        self.targets = at.train.targets
+        generator = torch.Generator().manual_seed(seed)
+        number = len(at.train)
+        # Position first, example second: neither batches nor padding move anyone's draw.
+        length = self.targets.shape[1] if self.targets.ndim == 2 else 1
+        self.draws = torch.rand(length, number, generator=generator, dtype=torch.float64).T
+
+    def of(self, indices: Tensor) -> Cotangents:
+        """For the training examples at `indices`."""
+        return lambda outputs: self._cotangents(outputs, indices)
+
+    def _cotangents(self, outputs: Tensor, indices: Tensor) -> Tensor:
+        if self.loss == "squared_error":
+            return torch.full_like(outputs, 2**0.5)[None]
+        if self.loss == "cross_entropy" and outputs.shape[1] <= MOST_EXACT_CLASSES:
+            return square_root_curvature(self.loss, outputs).movedim(1, 0)
+        probabilities = outputs.softmax(-1)
+        draws = self.draws[indices].reshape(*outputs.shape[:-1], 1)
+        cumulative = probabilities.double().cumsum(-1)
+        drawn = torch.searchsorted(cumulative, draws * cumulative[..., -1:])
+        drawn = drawn.clamp_max(outputs.shape[-1] - 1)
+        found = probabilities.scatter_add(-1, drawn, torch.full_like(probabilities[..., :1], -1.0))
+        if self.loss == "next_token":
+            counted = (self.targets[indices] != IGNORED_TOKEN).to(outputs.dtype)
+            # The loss is a mean over tokens, and so is its curvature: one root of their number.
+            found = found * (counted / counted.sum(1, keepdim=True).clamp_min(1).sqrt())[..., None]
+        return found[None]
+
+
+def fit_kronecker(at: Linearised, *, seed: int = 0, metric: Tensor | None = None) -> Kronecker:
+    """The decomposition at a network's parameters, of all training examples with their weights.
+
+    `metric` (P,) is D, above 0. Raises CoverageError when too few parameters lie in matrices.
+    """
+    blocks, coverage = plan_blocks(at)
+    coverage.require()
+    root = None if metric is None else metric.sqrt()
+    if root is not None:
+        blocks = [block.with_scale(root) for block in blocks]
+        root = _used_root(blocks, root)
+    passes = _Passes(at, ModelLabels(at, seed), blocks)
+    blocks = _with_bases(blocks, passes)
+    blocks = _with_values(blocks, passes, at.denominator)
+    places, diagonal = _diagonal(at, passes.labels, [one.name for one in coverage.left_out])
+    if root is not None:
+        diagonal = diagonal * root[places].square()
+    return Kronecker(at.parameters.numel(), tuple(blocks), places, diagonal, coverage, root)
+
+
+def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
+    """The matrices whose recorded uses account for their whole gradient, checked on a few
+    examples against plain differentiation, and the report of what is left."""
+    checked = torch.arange(min(CHECKED_EXAMPLES, len(at.train)))
+    batch = at.train.select(checked)
+    probe: list[Tensor] = []
+
+    def cotangents(outputs: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        probe.append(torch.randn(outputs.shape[1:], generator=generator).to(outputs))
+        return probe[0].expand_as(outputs)[None]
+
+    uses = _by_weight(record_uses(at, batch.inputs, cotangents))
+    blocks: list[KroneckerBlock] = []
+    accounted: set[str] = set()
+    if uses:
+        value = at.per_example(lambda outputs, _: (outputs[0] * probe[0]).sum())
+        expected = value(batch)
+        slices = at.layout.slices
+        sizes = dict(zip(at.layout.names, at.layout.shapes, strict=True))
+        for name, own in uses.items():
+            block = _planned_block(name, own, slices, sizes[name])
+            found = block.gradients(own)[0]
+            wanted = block.gather(expected)
+            height, width = block.shape
+            if not _agree(found[:, :height, :width], wanted[:, :height, :width]):
+                continue
+            if block.bias is not None and not _agree(found, wanted):
+                block = replace(block, bias=None, bias_slice=None)
+            blocks.append(block)
+            accounted |= {one for one in (block.weight, block.bias) if one is not None}
+    left = tuple(
+        LeftOutParameter(name, size, _reason(name, shape, uses))
+        for name, size, shape in zip(
+            at.layout.names, at.layout.sizes, at.layout.shapes, strict=True
+        )
+        if name not in accounted
+    )
+    return blocks, Coverage(at.parameters.numel(), left)
+
+
+def _planned_block(
+    name: str, uses: Sequence[Recorded], slices: dict[str, slice], shape: tuple[int, ...]
+) -> KroneckerBlock:
+    biases = {one.use.bias for one in uses}
+    bias = biases.pop() if len(biases) == 1 else None
+    return KroneckerBlock(
+        name,
+        bias,
+        slices[name],
+        None if bias is None else slices[bias],
+        (shape[0], torch.Size(shape[1:]).numel()),
+        bias_is_row=uses[0].use.inputs_are_rows,
+    )
+
+
+def _agree(found: Tensor, wanted: Tensor) -> bool:
+    tolerance = 1e-3 if wanted.dtype == torch.float32 else 1e-8
+    return bool((found - wanted).norm() <= tolerance * wanted.norm())
+
+
+def _reason(name: str, shape: tuple[int, ...], uses: dict[str, list[Recorded]]) -> str:
+    if name in uses:
+        return "also used otherwise than as a matrix"
+    return "a vector" if len(shape) < 2 else "not used as a whole matrix"
+
+
+def _by_weight(recorded: Sequence[Recorded]) -> dict[str, list[Recorded]]:
+    found: dict[str, list[Recorded]] = defaultdict(list)
+    for one in recorded:
+        found[one.use.weight].append(one)
+    return dict(found)
+
+
+def _used_root(blocks: Sequence[KroneckerBlock], root: Tensor) -> Tensor:
+    """`root` (P,) with every block's part replaced by its product of a row and a column."""
+    used = root[None].clone()
+    for block in blocks:
+        block.scatter(torch.as_tensor(block.scale())[None], used)
+    return used[0]
+
+
+class _Passes:
+    """The uses of every batch, twice: kept from the first pass where they fit, else recorded
+    again."""
+
+    def __init__(
+        self, at: Linearised, labels: ModelLabels, blocks: Sequence[KroneckerBlock]
+    ) -> None:
+        self.at = at
+        self.labels = labels
+        self.weights = at.weights.clamp_min(0)
+        self.wanted = {block.weight for block in blocks}
+        self._kept: list[tuple[Tensor, dict[str, list[Recorded]]]] | None = None
+
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, list[Recorded]]]]:
+        """The weights (B,) and the uses by weight of each batch."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, total = [], 0
+        number = len(self.at.train)
+        start, length = 0, min(CHECKED_EXAMPLES, number)
+        while start < number:
+            indices = torch.arange(start, min(number, start + length))
+            recorded = record_uses(
+                self.at, self.at.train.select(indices).inputs, self.labels.of(indices)
+            )
+            found = _by_weight([one for one in recorded if one.use.weight in self.wanted])
+            each = sum(one.nbytes for one in recorded) / len(indices)
+            length = max(1, min(LONGEST_BATCH, int(CHUNK_BYTES / max(1.0, each))))
+            start += len(indices)
+            total += round(each * len(indices))
+            if total <= KEPT_BYTES:
+                kept.append((self.weights[indices], found))
+            yield self.weights[indices], found
+        if total <= KEPT_BYTES:
+            self._kept = kept
+
+
+@dataclass
+class _Factors:
+    """Second moments of one use's two sides, and how many vectors they hold."""
+
+    rows: Tensor
+    columns: Tensor
+    count: Tensor
+
+    def __iadd__(self, other: _Factors) -> _Factors:
+        self.rows += other.rows
+        self.columns += other.columns
+        self.count += other.count
+        return self
+
+
+def _with_bases(blocks: Sequence[KroneckerBlock], passes: _Passes) -> list[KroneckerBlock]:
+    collected: dict[str, list[_Factors]] = {}
+    for weights, uses in passes:
+        for block in blocks:
+            found = [_factors(block, one, weights) for one in uses[block.weight]]
+            known = collected.setdefault(block.weight, found)
+            if known is not found:
+                for sum_of, one in zip(known, found, strict=True):
+                    sum_of += one
+    result = []
+    for block in blocks:
+        rows: Tensor | float = 0.0
+        columns: Tensor | float = 0.0
+        for one in collected[block.weight]:
+            count = one.count.clamp_min(1e-30)
+            rows = rows + one.rows * (_trace(one.columns) / count)
+            columns = columns + one.columns * (_trace(one.rows) / count)
+        result.append(replace(block, row_basis=_basis(rows), column_basis=_basis(columns)))
+    return result
+
+
+def _factors(block: KroneckerBlock, recorded: Recorded, weights: Tensor) -> _Factors:
+    """Only vectors through which a gradient flows count, so that padding does not."""
+    rows, columns = block.sides(recorded)
+    flows = (recorded.gradients != 0).any(3).any(0).to(weights.dtype) * weights[:, None]
+    roots = flows.sqrt()[None, :, :, None]
+    if rows.is_floating_point():
+        first = _second_moment(rows * roots)
+    else:
+        first = weights.new_zeros(block.rows).index_add_(0, rows.flatten(), flows.flatten())
+        if block.rows <= LARGEST_SIDE:
+            first = torch.diag(first)
+    return _Factors(first, _second_moment(columns * roots), flows.sum())
+
+
+def _second_moment(vectors: Tensor) -> Tensor:
+    """(I, I) Σ v vᵀ of vectors (..., I); its diagonal (I,) where the side is too long."""
+    flat = vectors.flatten(0, -2)
+    if flat.shape[1] > LARGEST_SIDE:
+        return flat.square().sum(0)
+    return flat.T @ flat
+
+
+def _trace(moment: Tensor) -> Tensor:
+    return moment.trace() if moment.ndim == 2 else moment.sum()
+
+
+def _basis(moment: Tensor | float) -> Tensor | None:
+    """Eigenvectors of a factor (I, I); None for one that is diagonal already."""
+    assert isinstance(moment, Tensor)
+    if moment.ndim == 1 or not (moment - torch.diag(moment.diagonal())).any():
+        return None
+    basis: Tensor = torch.linalg.eigh(moment.double())[1]
+    return basis.to(moment.dtype)
+
+
+def _with_values(
+    blocks: Sequence[KroneckerBlock], passes: _Passes, denominator: float
+) -> list[KroneckerBlock]:
+    values: dict[str, Tensor] = {}
+    for weights, uses in passes:
+        for block in blocks:
+            found = block.squares(uses[block.weight], weights)
+            values[block.weight] = values.get(block.weight, 0.0) + found
+    return [replace(block, values=values[block.weight] / denominator) for block in blocks]
+
+
+def _diagonal(at: Linearised, labels: ModelLabels, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The places in θ of the parameters called `names`, and diag H there, exactly."""
+    slices = at.layout.slices
+    places = torch.cat(
+        [torch.arange(slices[name].start, slices[name].stop) for name in names] or [torch.arange(0)]
+    )
+    total = at.parameters.new_zeros(len(places))
+    if not names:
+        return places, total
+    parameters = at.layout.unflatten(at.parameters)
+    part = {name: parameters[name] for name in names}
+
+    def single(inputs: dict[str, Tensor], own: Tensor) -> Tensor:
+        alone = {name: tensor[None] for name, tensor in inputs.items()}
+
+        def outputs(changed: dict[str, Tensor]) -> Tensor:
+            found: Tensor = functional_call(at.network, {**parameters, **changed}, (), alone)
+            return found[0]
+
+        pulled: dict[str, Tensor] = vmap(vjp(outputs, part)[1])(own)[0]
+        squares = [pulled[name].square().sum(0).flatten() for name in names]
+        return torch.cat(squares)
+
+    each = total.nbytes * MOST_EXACT_CLASSES
+    for indices in torch.arange(len(at.train)).split(max(1, min(256, CHUNK_BYTES // each))):
+        batch = at.train.select(indices)
+        with torch.no_grad():
+            cotangents = labels.of(indices)(at.outputs(batch.inputs)).movedim(0, 1)
+        squares = vmap(single)(batch.inputs, cotangents)
+        total += at.weights[indices].clamp_min(0) @ squares.detach()
+    return places, total / at.denominator
