@@ -366,6 +366,16 @@ def test_the_default_dimension_fits_the_number_of_examples(run: TrainingRun) -> 
     assert dimension(1_500_000, "float16") == 2048
 
 
+def test_the_estimated_cost_grows_with_examples_and_seeds(run: TrainingRun) -> None:
+    behaviours = behaviours_for(run.problem)
+    method = Projected(dimension=20)
+    few = method.estimate_cost(run.problem, 1, behaviours)
+    train = run.problem.train.select(torch.zeros(30_000, dtype=torch.int64))
+    many = TrainingProblem(MLP, train, run.problem.recipe, run.problem.loss)
+    assert method.estimate_cost(many, 4, behaviours).seconds > 10 * few.seconds > 0
+    assert few.bytes > 0
+
+
 def test_settings_that_make_no_sense_are_refused(run: TrainingRun) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Projected(damping=0.0)

@@ -22,9 +22,10 @@ trajectory is needed.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,11 +33,12 @@ import torch
 from torch import Tensor
 
 from workers.influence.behaviours import Behaviour
+from workers.influence.checkpoint_method import SAMPLE
 from workers.influence.damped_method import DampedMethod, penalty
 from workers.influence.damping import training_time_damping
 from workers.influence.gauss_newton import Eigendecomposition
 from workers.influence.gradient_store import GradientStore, content_key
-from workers.influence.interface import InfluenceScores, Progress
+from workers.influence.interface import Cost, InfluenceScores, Progress
 from workers.influence.linearised import Linearised
 from workers.influence.projected_gradients import (
     ProjectedBatch,
@@ -46,6 +48,7 @@ from workers.influence.projected_gradients import (
     project_batch,
 )
 from workers.influence.projection import Projection, examples_that_fit, projection_of
+from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
 
@@ -55,6 +58,8 @@ STORE_BYTES = 8 << 30
 BYTES = {"float16": 2, "float32": 4, "float64": 8}
 DAMPING_NUMBERS = 1 << 29
 """Of the gradients that are read for the default damping."""
+DECOMPOSING = 3e-10
+"""Seconds for each of k³, measured on one core."""
 VERSION = 1
 """Of the content of a store; raise it when the same inputs give other rows."""
 
@@ -290,6 +295,35 @@ class Projected(DampedMethod):
             storage=self.storage,
             folder=folder,
             examples_at_a_time=self.examples_at_a_time,
+        )
+
+    def estimate_cost(
+        self, problem: TrainingProblem, number_of_seeds: int, behaviours: Sequence[Behaviour]
+    ) -> Cost:
+        """Times one sample of examples at the initial parameters, scaled by their number, and the
+        behaviours' gradients; what the order of H_R costs is counted."""
+        number = min(SAMPLE, len(problem.train))
+        sample = replace(problem, train=problem.train.select(torch.arange(number)))
+        network = problem.build_network(0)
+        layout = ParameterLayout.of(network)
+        parameters = layout.flatten(network)
+        whole = TrainingRun(problem, 0, None, parameters, layout, ())
+        dimension = self.dimension_for(whole)
+        few = list(behaviours)[:4]
+        with tempfile.TemporaryDirectory() as folder:
+            method = self._in_folder(Path(folder))
+            method.dimension = dimension
+            opened = method.open(TrainingRun(sample, 0, None, parameters, layout, ()))
+            began = time.perf_counter()
+            opened.compute(0)
+            passing = (time.perf_counter() - began) * len(problem.train) / number
+            began = time.perf_counter()
+            opened.at.behaviour_gradients(few)
+            gradients = (time.perf_counter() - began) * len(behaviours) / max(1, len(few))
+        seconds = passing + gradients + DECOMPOSING * dimension**3
+        return Cost(
+            seconds * number_of_seeds,
+            self.peak_bytes(problem, parameters.nbytes, len(behaviours)),
         )
 
     def peak_bytes(self, problem: TrainingProblem, vector: int, behaviours: int) -> int:
