@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ TIMED: dict[str, tuple[str, str]] = {
     "bergson, replay": ("bergson", "replay"),
 }
 """What is timed and gives no scores."""
+LANGUAGE: dict[str, tuple[str, str]] = {"bergson, replay": ("bergson_language", "replay")}
+"""What scores language models alone (benchmark `language`)."""
 CHECKPOINTS = 4
 MISSING = "the peers' environment is missing: make peers"
 
@@ -91,12 +93,18 @@ def peer_task(one: BenchmarkTask, runs: Sequence[TrainingRun]) -> PeerTask:
 
 
 def run_peer(
-    name: str, folder: Path, task: PeerTask, limit: float = 300.0, first_only: bool = False
+    name: str,
+    folder: Path,
+    task: PeerTask,
+    limit: float = 300.0,
+    first_only: bool = False,
+    among: Mapping[str, tuple[str, str]] | None = None,
 ) -> PeerScores:
-    """The scores of the peer called `name`, worked out in `folder`, within `limit` seconds."""
+    """The scores of the peer called `name`, worked out in `folder`, within `limit` seconds. `among`
+    names other peers than the usual ones."""
     if not PYTHON.exists():
         return PeerScores(None, (), 0, 0, MISSING)
-    library, method = (PEERS | TIMED)[name]
+    library, method = (among or PEERS | TIMED)[name]
     options = ["first"] if first_only else []
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
