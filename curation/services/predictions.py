@@ -6,7 +6,15 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from curation.models import Estimate, Influence, JobKind, Prediction, Proposal
+from curation.models import (
+    Estimate,
+    Influence,
+    Job,
+    JobKind,
+    JobState,
+    Prediction,
+    Proposal,
+)
 from curation.queries.predictions import (
     DEFAULT_LEVEL,
     DEFAULT_METHOD,
@@ -52,11 +60,33 @@ def predict(
         behaviours=len(effects),
     )
     saved = save_effects(proposal=proposal, effects=effects, estimate=Estimate.FIRST_ORDER)
-    if proposal.baseline.summary.get("edit_aware", {}).get("usable") and method == DEFAULT_METHOD:
-        jobs.enqueue(
-            project=proposal.project, kind=JobKind.PREDICT, target_id=proposal.pk, created_by=by
-        )
+    if method == DEFAULT_METHOD:
+        request_edit_aware(proposal=proposal, by=by)
     return saved
+
+
+def request_edit_aware(*, proposal: Proposal, by: Any) -> Job | None:
+    """Have a worker follow the edited run, where the baseline allows it and nobody has done so for
+    these edits. A job that is still queued will read them when it starts: one is enough."""
+    if not awaits_edit_aware(proposal):
+        return None
+    queued = Job.objects.filter(
+        kind=JobKind.PREDICT, target_id=proposal.pk, state=JobState.QUEUED
+    ).select_for_update()  # else a worker could take it up, with the edits of before
+    return queued.first() or jobs.enqueue(
+        project=proposal.project, kind=JobKind.PREDICT, target_id=proposal.pk, created_by=by
+    )
+
+
+def awaits_edit_aware(proposal: Proposal) -> bool:
+    """Whether a worker could still better the instant prediction of the current edits."""
+    return (
+        bool(proposal.baseline.summary.get("edit_aware", {}).get("usable"))
+        and proposal.edits.exists()
+        and not proposal.predictions.filter(
+            revision=proposal.revision, estimate=Estimate.EDIT_AWARE
+        ).exists()
+    )
 
 
 def save_effects(

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from curation.models import Baseline, BaselineState, Edit, EditBatch, Proposal, ProposalState
-from curation.services import audit
+from curation.services import audit, predictions
 
 MAX_WEIGHT = 100.0
 
@@ -113,7 +113,7 @@ def undo(*, proposal: Proposal, by: Any) -> Proposal:
         },
     )
     batch.delete()
-    return _bump(proposal)
+    return _bump(proposal, by)
 
 
 def _change(
@@ -141,7 +141,7 @@ def _change(
         change=description,
         examples=len(changes),
     )
-    return _bump(proposal)
+    return _bump(proposal, by)
 
 
 def _write(proposal: Proposal, changes: Mapping[int, tuple[str, float]]) -> None:
@@ -156,9 +156,10 @@ def _write(proposal: Proposal, changes: Mapping[int, tuple[str, float]]) -> None
     )
 
 
-def _bump(proposal: Proposal) -> Proposal:
+def _bump(proposal: Proposal, by: Any) -> Proposal:
     proposal.revision += 1
     proposal.save(update_fields=["revision"])
+    predictions.request_edit_aware(proposal=proposal, by=by)
     return proposal
 
 
@@ -212,4 +213,4 @@ def copy(*, proposal: Proposal, name: str, by: Any) -> Proposal:
         ),
         batch_size=5000,
     )
-    return _bump(duplicate)
+    return _bump(duplicate, by)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
-from curation.models import Behaviour, Prediction, Verdict
-from curation.queries.predictions import PredictedEffect
+from curation.models import Behaviour, Estimate, Prediction, Proposal, Verdict
+from curation.queries.method_choices import choices_of, preferred
+from curation.queries.predictions import PredictedEffect, edits_of, predict_first_order
 from curation.web.charts.forest import ForestRow, Measure, forest_plot
 from curation.web.mark import hypothesis_mark
 
@@ -21,6 +22,7 @@ class EffectRow:
     high: float
     noise: float | None
     warnings: Sequence[str]
+    edit_aware: bool = False
 
     @property
     def direction(self) -> str:
@@ -42,9 +44,43 @@ def rows_of(effects: Iterable[PredictedEffect]) -> list[EffectRow]:
 
 def rows_of_predictions(predictions: Iterable[Prediction]) -> list[EffectRow]:
     return [
-        EffectRow(p.behaviour, p.value, p.low, p.high, p.details.get("seed_noise"), p.warnings)
+        EffectRow(
+            behaviour=p.behaviour,
+            value=p.value,
+            low=p.low,
+            high=p.high,
+            noise=p.details.get("seed_noise"),
+            warnings=p.warnings,
+            edit_aware=p.estimate == Estimate.EDIT_AWARE,
+        )
         for p in predictions
     ]
+
+
+def rows_of_proposal(proposal: Proposal) -> list[EffectRow]:
+    """The prediction of the current edits: the instant one, or for each behaviour the edit-aware
+    one where a worker has it and held-out evidence does not speak against it."""
+    indices, weights = edits_of(proposal)
+    if not len(indices):
+        return []
+    baseline = proposal.baseline
+    instant = predict_first_order(baseline=baseline, train_indices=indices, weights=weights)
+    followed = {
+        one.behaviour_id: one
+        for one in proposal.predictions.filter(
+            revision=proposal.revision, estimate=Estimate.EDIT_AWARE
+        ).select_related("behaviour")
+    }
+    choices = choices_of(baseline) if followed else {}
+    rows = []
+    for row, effect in zip(rows_of(instant), instant, strict=True):
+        better = followed.get(row.behaviour.pk)
+        if better is not None:
+            first = Prediction(method=effect.method, estimate=Estimate.FIRST_ORDER)
+            if preferred([first, better], choices.get(row.behaviour.pk)) is better:
+                (row,) = rows_of_predictions([better])
+        rows.append(row)
+    return rows
 
 
 def predicted_forest(rows: Sequence[EffectRow], identifier: str = "predicted") -> SafeString:

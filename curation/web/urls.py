@@ -86,6 +86,7 @@ urlpatterns = [
     path("proposals/<uuid:pk>/", proposals.proposal, name="proposal"),
     path("proposals/<uuid:pk>/hypothesis/", proposals.edit_hypothesis, name="edit-hypothesis"),
     path("proposals/<uuid:pk>/what-if/", proposals.what_if, name="what-if"),
+    path("proposals/<uuid:pk>/effects/", proposals.effects, name="effects"),
     path("proposals/<uuid:pk>/most/", edits.most_influential, name="edit-most-influential"),
     path("proposals/<uuid:pk>/weight/", edits.set_weight, name="set-weight"),
     path("proposals/<uuid:pk>/undo/", edits.undo, name="undo"),

@@ -27,7 +27,7 @@ NEEDS_WRITE = {
 NEEDS_MANAGE = {"edit-project"}
 NOT_YET = {"report", "report-json", "version-diff"}  # no ended test, no second version
 
-FRAGMENTS = {"job-progress", "registration-progress"}  # parts of pages, for htmx
+FRAGMENTS = {"effects", "job-progress", "registration-progress"}  # parts of pages, for htmx
 DOWNLOADS = {"export-proposal", "report-json"}
 
 

@@ -17,7 +17,17 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from curation.models import Baseline, DatasetVersion, Edit, Project, Proposal, ProposalState
+from curation.models import (
+    Baseline,
+    DatasetVersion,
+    Edit,
+    Job,
+    JobKind,
+    JobState,
+    Project,
+    Proposal,
+    ProposalState,
+)
 from curation.queries import exports
 from curation.queries.access import Right, get_for, visible
 from curation.queries.examples import ExampleTable
@@ -25,7 +35,13 @@ from curation.queries.influence import extreme_indices
 from curation.queries.predictions import DEFAULT_METHOD, edits_of, predict_first_order
 from curation.services import datasets, predictions, proposals
 from curation.services.registrations import current_predictions
-from curation.web.effects import EffectRow, predicted_forest, rows_of, shared_warnings
+from curation.web.effects import (
+    EffectRow,
+    predicted_forest,
+    rows_of,
+    rows_of_proposal,
+    shared_warnings,
+)
 from curation.web.forms.proposals import HypothesisForm, MostInfluentialForm, ProposalForm
 from curation.web.views.baselines import trail_to as trail_to_baseline
 from curation.web.views.helpers import (
@@ -112,7 +128,6 @@ def proposal(request: HttpRequest, pk: str) -> HttpResponse:
         found.project,
         tab="proposals",
         trail=[*trail_to(found)[:-1], (found.name, "")],
-        proposal=found,
         baseline=found.baseline,
         is_draft=found.state == ProposalState.DRAFT,
         counts=counts,
@@ -141,27 +156,51 @@ def _with_content(proposal: Proposal, page: Page[Edit]) -> list[dict[str, Any]]:
 def _prediction_context(
     proposal: Proposal, extra: tuple[np.ndarray, float] | None = None
 ) -> dict[str, Any]:
-    """The instant prediction of the edits, with `extra` (train indices, weight) on top."""
+    """The prediction of the edits; with `extra` (train indices, weight) on top, the instant one."""
     started = time.perf_counter()
     indices, weights = edits_of(proposal)
-    if extra is not None:
+    if extra is None:
+        rows = rows_of_proposal(proposal)
+    else:
         added, weight = extra
         kept = ~np.isin(indices, added)
         indices = np.concatenate([indices[kept], added])
         weights = np.concatenate([weights[kept], np.full(len(added), weight)])
-    rows: list[EffectRow] = []
-    if len(indices):
-        rows = rows_of(
-            predict_first_order(baseline=proposal.baseline, train_indices=indices, weights=weights)
+        effects = predict_first_order(
+            baseline=proposal.baseline, train_indices=indices, weights=weights
         )
+        rows = rows_of(effects)
+    edit_aware = sum(row.edit_aware for row in rows)
     return {
+        "proposal": proposal,
         "effects": rows,
         "forest": predicted_forest(rows) if rows else "",
         "warnings": shared_warnings(rows),
         "number_of_edits": len(indices),
         "predicted_in": time.perf_counter() - started,
         "with_extra": extra is not None,
+        "edit_aware": edit_aware,
+        "awaited": _awaited(proposal) if rows and extra is None and not edit_aware else None,
     }
+
+
+def _awaited(proposal: Proposal) -> Job | None:
+    """The job that follows the edited run, while it is under way."""
+    if not proposal.baseline.summary.get("edit_aware", {}).get("usable"):
+        return None
+    return Job.objects.filter(
+        kind=JobKind.PREDICT,
+        target_id=proposal.pk,
+        state__in=(JobState.QUEUED, JobState.RUNNING),
+    ).first()
+
+
+@require_safe
+@login_required
+def effects(request: HttpRequest, pk: str) -> HttpResponse:
+    """The predictions of the proposal's page by themselves, for a page that waits for a worker."""
+    found = get_for(Proposal, pk, request.user)
+    return render(request, "proposals/effects.html", _prediction_context(found))
 
 
 @require_safe
@@ -297,15 +336,10 @@ class _Column:
     @classmethod
     def of(cls, proposal: Proposal) -> "_Column":
         indices, weights = edits_of(proposal)
-        effects = (
-            predict_first_order(baseline=proposal.baseline, train_indices=indices, weights=weights)
-            if len(indices)
-            else []
-        )
         return cls(
             proposal=proposal,
             edits=set(zip(indices.tolist(), weights.tolist(), strict=True)),
-            effects={row.behaviour.pk: row for row in rows_of(effects)},
+            effects={row.behaviour.pk: row for row in rows_of_proposal(proposal)},
         )
 
 
