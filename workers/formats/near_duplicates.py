@@ -23,7 +23,7 @@ CONFIRMING_HASHES = 64
 LEAST_SIMILARITY = 0.7
 LONGEST_BYTES = 1_000  # only this much of each normalised text is compared
 MOST_TEXTS = 2_000_000
-_BLOCK_BYTES = 2 * 1024 * 1024
+_BLOCK_BYTES = 256 * 1024  # what fits a core's cache: measured twice as fast as 2 MiB
 
 
 def near_duplicate_groups(read: Callable[[], Iterable[pa.Array]]) -> np.ndarray:
