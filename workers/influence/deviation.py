@@ -21,7 +21,7 @@ from workers.training.optimizers import learning_rates
 from workers.training.recipe import Recipe
 from workers.training.trainer import TrainingRun
 
-STAGES, STRIDES = 4, 16
+STAGES, STRIDES = 3, 15
 DENSER_EARLY = 1.5
 """Power of the positions of stages and strides along the run: training changes most early on."""
 SMALLEST_RATIO = 0.2

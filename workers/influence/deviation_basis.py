@@ -19,8 +19,8 @@ from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout
 from workers.training.recipe import Recipe
 
-DIRECTIONS = 128
-SAMPLED_ROWS = 1536
+DIRECTIONS = 96
+SAMPLED_ROWS = 1024
 """Of the curvature's factors, of which the main directions are found."""
 SAMPLE_BYTES = 256 << 20
 GROUPS = 4096

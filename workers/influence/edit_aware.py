@@ -96,7 +96,7 @@ class EditAware:
             change = np.asarray(weights, np.float64) - 1
             scores = self.scores[:, indices].astype(np.float64)
             first_order[place] = np.einsum("n,snk->sk", change, scores)
-            own = Edit(torch.from_numpy(np.asarray(indices)), torch.from_numpy(change + 1))
+            own = Edit(torch.tensor(indices), torch.from_numpy(change + 1))
             changes[own.train_indices, place] = torch.from_numpy(change).float()
             asked.append(own)
         full = np.stack([_numpy(one.responses(asked)) for one in self.deviations], 1)
