@@ -106,8 +106,8 @@ def is_whole(stored: StoredFile) -> bool:
 
 def local_folder() -> Path | None:
     """The folder of the storage where it is one of this machine, otherwise None."""
-    backend = getattr(default_storage, "_wrapped", default_storage)
-    return Path(default_storage.path("")) if isinstance(backend, FileSystemStorage) else None
+    is_local = isinstance(default_storage, FileSystemStorage)
+    return Path(default_storage.path("")) if is_local else None
 
 
 def _write(stored: StoredFile, path: Path) -> None:

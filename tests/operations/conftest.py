@@ -10,9 +10,10 @@ import pytest
 
 from curation.operations.logs import Identified, JsonFormatter
 from curation.services import rate_limits
+from tests.api.conftest import api_of
 from tests.web.conftest import browser_of, owner, people, plain_static_files, world
 
-__all__ = ["browser_of", "owner", "people", "plain_static_files", "world"]
+__all__ = ["api_of", "browser_of", "owner", "people", "plain_static_files", "world"]
 
 
 @pytest.fixture

@@ -139,3 +139,11 @@ def test_gunicorn_s_own_errors_follow_the_same_rules() -> None:
 def test_a_form_of_the_log_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError):
         logging_settings(form="yaml", level="INFO")
+
+
+def test_a_call_of_the_api_is_logged_with_the_token_s_user(
+    world: World, api_of: Any, log_lines: Any
+) -> None:
+    api_of(world.owner).get("/me")
+    (line,) = [one for one in log_lines() if one["logger"].endswith("requests")]
+    assert (line["user_id"], line["route"]) == (world.owner.pk, "api/v1/me")

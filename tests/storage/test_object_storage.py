@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from django.core.files.storage import default_storage
+from django.core.files.storage import DefaultStorage, default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
 
@@ -25,6 +25,13 @@ pytestmark = pytest.mark.django_db
 
 def names_in(bucket: Any, prefix: str = "content/") -> set[str]:
     return {item.key for item in bucket.objects.filter(Prefix=prefix)}
+
+
+def test_a_folder_is_known_as_one_before_storage_was_ever_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "default_storage", DefaultStorage())
+    assert files.local_folder() is not None
 
 
 def test_a_file_is_kept_under_its_hash_and_read_back_the_same(bucket: Any) -> None:
@@ -161,3 +168,30 @@ def test_the_client_follows_to_the_storage_and_keeps_its_token_to_itself(
     )
     assert pq.read_table(content).num_rows == 78
     assert ["Authorization" in request.headers for request in sent] == [True, False]
+
+
+class TestMakingTheBucket:
+    def test_it_is_made_once(self, bucket: Any, settings: Any, capsys: Any) -> None:
+        options = settings.STORAGES["default"]["OPTIONS"] | {"bucket_name": "another-bucket"}
+        storage = settings.STORAGES["default"] | {"OPTIONS": options}
+        settings.STORAGES = settings.STORAGES | {"default": storage}
+        call_command("make_bucket")
+        files.store_bytes(content=b"abc")
+        call_command("make_bucket")
+        assert capsys.readouterr().out.splitlines() == [
+            "Made the bucket another-bucket.",
+            "The bucket another-bucket is there.",
+        ]
+
+    def test_storage_that_does_not_answer_is_an_error_after_the_wait(
+        self, bucket: Any, settings: Any
+    ) -> None:
+        options = settings.STORAGES["default"]["OPTIONS"] | {"endpoint_url": "http://127.0.0.1:1"}
+        storage = settings.STORAGES["default"] | {"OPTIONS": options}
+        settings.STORAGES = settings.STORAGES | {"default": storage}
+        with pytest.raises(CommandError, match="does not make the bucket"):
+            call_command("make_bucket")
+
+    def test_a_site_with_a_folder_has_no_bucket(self) -> None:
+        with pytest.raises(CommandError, match="Set S3_BUCKET"):
+            call_command("make_bucket")
