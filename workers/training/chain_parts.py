@@ -69,9 +69,16 @@ class Dense:
     ) -> Tensor:
         """The move of y (K, ...) along `directions` (K, P) of θ and `tangent` of x."""
         values = saved[0]
-        result = product(_rows(values), self.matrix(directions).mT)
-        if self.bias is not None:
-            result += directions[:, None, self.bias]
+        if len(values) == 1:
+            # One wide product: a layer with few outputs makes K narrow ones slow.
+            wide = _rows(values)[0] @ self.matrix(directions).flatten(0, 1).T
+            if self.bias is not None:
+                wide += directions[:, self.bias].reshape(-1)
+            result = wide.unflatten(1, (len(directions), -1)).transpose(0, 1).contiguous()
+        else:
+            result = product(_rows(values), self.matrix(directions).mT)
+            if self.bias is not None:
+                result += directions[:, None, self.bias]
         if tangent is not None:
             add_product(result, _rows(tangent), self.matrix(theta).mT)
         return result.reshape(len(directions), *values.shape[1:-1], self.outputs)
@@ -164,29 +171,37 @@ class FixedMap:
 def patches(height: int, width: int, stride: int) -> FixedMap:
     """3 × 3 patches with zero padding: (G, B, H, W, C) -> (G, B, H', W', 9 C), rows of pixels."""
     new_height, new_width = -(-height // stride), -(-width // stride)
-    reach_down, reach_right = stride * (new_height - 1) + 1, stride * (new_width - 1) + 1
 
     def apply(image: Tensor) -> Tensor:
         padded = functional.pad(image, (0, 0, 1, 1, 1, 1))
         windows = padded.unfold(2, 3, stride).unfold(3, 3, stride)
         return windows.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
 
+    rows = [_overlap(offset, new_height, height, stride) for offset in range(3)]
+    columns = [_overlap(offset, new_width, width, stride) for offset in range(3)]
+
     def transpose(cotangent: Tensor) -> Tensor:
         # Columns first, then whole rows: few passes, and long runs of memory in the second.
         pieces = cotangent.unflatten(4, (3, 3, -1)).flatten(0, 1).transpose(2, 3)
         number, channels = len(pieces), pieces.shape[-1]
-        wide = cotangent.new_zeros(number, new_height, 3, width + 2, channels)
-        for column in range(3):
-            part = wide[:, :, :, column : column + reach_right : stride]
-            part += pieces[:, :, :, :, column]
+        wide = cotangent.new_zeros(number, new_height, 3, width, channels)
+        for offset, (own, target) in enumerate(columns):
+            wide[:, :, :, target] += pieces[:, :, :, own, offset]
         wide = wide.flatten(3)
-        padded = cotangent.new_zeros(number, height + 2, wide.shape[-1])
-        for row in range(3):
-            padded[:, row : row + reach_down : stride] += wide[:, :, row]
-        whole = padded.reshape(*cotangent.shape[:2], height + 2, width + 2, channels)
-        return whole[:, :, 1:-1, 1:-1]
+        image = cotangent.new_zeros(number, height, wide.shape[-1])
+        for offset, (own, target) in enumerate(rows):
+            image[:, target] += wide[:, own, offset]
+        return image.reshape(*cotangent.shape[:2], height, width, channels)
 
     return FixedMap(apply, transpose)
+
+
+def _overlap(offset: int, patches: int, length: int, stride: int) -> tuple[slice, slice]:
+    """Which patches have their pixel number `offset` inside a side of `length`, and where."""
+    first = 1 if offset == 0 else 0
+    last = min(patches - 1, (length - offset) // stride)
+    start = first * stride + offset - 1
+    return slice(first, last + 1), slice(start, last * stride + offset, stride)
 
 
 def flattened(height: int, width: int) -> FixedMap:
