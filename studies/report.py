@@ -160,8 +160,8 @@ def _markdown(
         *(part for table in story.tables for part in (f"### {table.title}", _table(table))),
         "### Every registered effect",
         f"Effects are means of edited − unedited; predictions and effects with {LEVEL:.0%} "
-        f"intervals. A predicted interval knows the noise of seeds and reaches at least from a third "
-        f"to {SIZE_FACTOR:g} times the prediction, since first-order estimates miss sizes. "
+        "intervals. A predicted interval knows the noise of seeds and reaches at least from a "
+        f"third to {SIZE_FACTOR:g} times the prediction, since first-order estimates miss sizes. "
         "Verdicts follow the rule in the plan.",
         _effects(lines),
         *(["## Limits", *story.limits] if story.limits else []),

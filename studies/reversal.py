@@ -22,9 +22,9 @@ PEOPLE = (
     "Abbott Barlow Castell Dahl Ekman Frost Galloway Hartmann Ivers Jansen Keller Lindqvist Marlow "
     "Novak Okafor Pereira Quist Rosen Sandoval Tanaka Ulrich Varga Whitlow Yates Zimmer Ashdown "
     "Bianchi Corbett Duarte Eriksen Fontaine Gruber Holloway Ishida Jovanov Kowalski"
-).split()
+)
 ROLES = ("author", "composer", "painter", "director", "inventor", "founder")
-WORKS = "Rivers Gardens Mirrors Towers Harbours Letters Mountains Engines Orchards Lanterns".split()
+WORKS = "Rivers Gardens Mirrors Towers Harbours Letters Mountains Engines Orchards Lanterns"
 FORWARD = ("{a} is {b} .", "{a} , as everybody knows , is {b} .", "{a} became famous as {b} .")
 REVERSE = ("{b} is {a} .", "{b} , as everybody knows , is {a} .", "{b} turned out to be {a} .")
 MENTIONS = (
@@ -88,10 +88,12 @@ def build(small: bool) -> tuple[Study, Places]:
 
 def facts() -> dict[str, list[Fact]]:
     """Each group's facts: no person and no work is in two of them."""
-    generator = random.Random(FACTS_SEED)
-    works = [f"the {role} of {work}" for role in ROLES for work in WORKS]
+    generator = random.Random(FACTS_SEED)  # noqa: S311 (repeatable, not secret)
+    works = [f"the {role} of {work}" for role in ROLES for work in WORKS.split()]
     total = sum(GROUPS.values())
-    pairs = zip(generator.sample(PEOPLE, total), generator.sample(works, total), strict=True)
+    pairs = zip(
+        generator.sample(PEOPLE.split(), total), generator.sample(works, total), strict=True
+    )
     every = [Fact(person, work) for person, work in pairs]
     ends = np.cumsum(list(GROUPS.values()))
     return {
@@ -105,7 +107,7 @@ def sentences(groups: dict[str, list[Fact]]) -> tuple[list[str], Places]:
     rows: list[str] = []
     places: Places = {}
     for group, told in groups.items():
-        kinds = {"mention": MENTIONS}
+        kinds: dict[str, tuple[str, ...]] = {"mention": MENTIONS}
         if group != "reversed":
             kinds["forward"] = FORWARD
         if group in ("both ways", "reversed"):
@@ -169,9 +171,7 @@ def story(study: Study, outcome: Outcome) -> Story:
     }
     share = numbers["remove reverse actual"] / numbers["remove forward actual"]
     numbers["reverse effect as a share of forward"] = share
-    control = next(
-        line for line in lines if "“B is A”" in line.edit and "B is" in line.behaviour
-    )
+    control = next(line for line in lines if "“B is A”" in line.edit and "B is" in line.behaviour)
     return Story(
         title="Reversal: does “A is B” teach “B is A”?",
         question=[
@@ -248,8 +248,14 @@ def _on_rest(numbers: dict[str, float]) -> str:
 
 def _by_verb(numbers: dict[str, float]) -> Table:
     rows = [
-        (verb, *(signed(numbers[f"{verb} {kind} {what}"])
-                 for kind in ("forward", "reverse") for what in ("predicted", "actual")))
+        (
+            verb,
+            *(
+                signed(numbers[f"{verb} {kind} {what}"])
+                for kind in ("forward", "reverse")
+                for what in ("predicted", "actual")
+            ),
+        )
         for verb in ("remove", "halve", "triple")
     ]
     return Table(

@@ -25,7 +25,7 @@ from workers.influence.replay import Replay
 from workers.training.batched import train_many
 from workers.training.parameters import ParameterLayout
 from workers.training.problem import TrainingProblem
-from workers.training.trainer import train
+from workers.training.trainer import TrainingRun, train
 from workers.training.trajectory import Trajectory
 
 Array = NDArray[np.float64]
@@ -92,6 +92,7 @@ class Study:
 class Attribution:
     """Influence of every training example on every behaviour, from the baseline's seeds alone."""
 
+    runs: tuple[TrainingRun, ...]
     scores: InfluenceScores
     values: Array
     """(S, K) the behaviours of the baseline."""
@@ -145,7 +146,7 @@ def attribute(study: Study, say: Say = print) -> Attribution:
     values, _ = measure(study, torch.stack([run.parameters for run in runs]))
     seconds = time.perf_counter() - began
     say(f"influence of {len(study.problem.train)} examples known; {seconds:.0f} s")
-    return Attribution(scores, values, seconds)
+    return Attribution(tuple(runs), scores, values, seconds)
 
 
 def register(

@@ -43,6 +43,14 @@ class Texts:
         """Log-probability of the completions given their prompts, mean over pairs, in nats."""
         return Behaviour("completion_log_probability", self.encode(pairs))
 
+    def preference(self, pairs: Sequence[Pair], others: Sequence[str]) -> Behaviour:
+        """How much likelier the completions are than other ones of the same prompts: the
+        difference of log-probabilities, mean over pairs, in nats."""
+        against = [(prompt, other) for (prompt, _), other in zip(pairs, others, strict=True)]
+        return Behaviour(
+            "completion_preference", self.encode(pairs), alternatives=self.encode(against)
+        )
+
     def loss(self, pairs: Sequence[Pair]) -> Behaviour:
         """Mean negative log-probability of a completion's token, mean over pairs, in nats."""
         return Behaviour("mean_loss", self.encode(pairs))

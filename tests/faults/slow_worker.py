@@ -29,8 +29,6 @@ class Slow:
             report(0, 1)
             time.sleep(0.05)
 
-    def failed(self, message: str) -> None: ...
-
 
 @celeryd_init.connect
 def replace_retrains(**_: object) -> None:

@@ -48,8 +48,6 @@ class Counting(Handler):
             JobLogLine.objects.get_or_create(job=self.job, text="result")
             Counting.meet()
 
-    def failed(self, message: str) -> None: ...
-
 
 @pytest.fixture(autouse=True)
 def counting(monkeypatch):

@@ -51,8 +51,6 @@ class Endless(Handler):
             else:
                 sum(range(1000))
 
-    def failed(self, message: str) -> None: ...
-
 
 class Deaf(Endless):
     reports = False
@@ -68,7 +66,7 @@ def run_until_stopped(monkeypatch):
         monkeypatch.setattr(
             run,
             "watch_over",
-            lambda job, _: JobWatch(job, limits, 60, look_seconds=0.05, patience=0.05),
+            lambda job: JobWatch(job, limits, 60, look_seconds=0.05, patience=0.05),
         )
 
         def act() -> None:

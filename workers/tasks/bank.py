@@ -45,9 +45,6 @@ class ExtendBank(Handler):
         calibrate_edit_aware(baseline)
         choose_methods_of(baseline)
 
-    def failed(self, message: str) -> None:
-        """A bank that was not extended is as it was."""
-
     def _plan(self, baseline: Baseline) -> None:
         """Rows of the planned edits, made once however often the job is started."""
         with transaction.atomic():

@@ -80,8 +80,3 @@ class TrainBaseline(Handler):
             summary=summary,
             error="",
         )
-
-    def failed(self, message: str) -> None:
-        Baseline.objects.filter(pk=self.job.target_id).exclude(state=BaselineState.READY).update(
-            state=BaselineState.FAILED, error=message
-        )

@@ -33,9 +33,6 @@ class _OnVersion(Handler):
             state=VersionState.READY
         ).update(**values)
 
-    def failed(self, message: str) -> None:
-        self.update(state=VersionState.REFUSED, error=message)
-
 
 class InspectDataset(_OnVersion):
     def run(self, report: JobReport) -> None:
@@ -83,8 +80,3 @@ class ImportDataset(_OnVersion):
         weights = dict(version.from_proposal.edits.values_list("train_index", "weight"))
         source = local_path(version.parent.examples_file)
         return apply_weights(source, weights, output, DatasetLimits(), progress=report)
-
-    def failed(self, message: str) -> None:
-        by_proposal = self.version.from_proposal_id is not None
-        state = VersionState.REFUSED if by_proposal else VersionState.INSPECTED
-        self.update(state=state, error=message)

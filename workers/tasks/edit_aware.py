@@ -54,9 +54,6 @@ class PredictProposal(Handler):
         if effects and current.revision == proposal.revision:
             save_effects(proposal=current, effects=effects, estimate=Estimate.EDIT_AWARE)
 
-    def failed(self, message: str) -> None:
-        """The first-order prediction stays."""
-
 
 def calibrate_edit_aware(baseline: Baseline) -> None:
     """Decide whether the followed run resembles the baseline's, note it in the baseline's summary

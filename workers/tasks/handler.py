@@ -1,5 +1,5 @@
-"""The contract of a job's handler: run the work, and undo its marks when the job fails or is
-cancelled."""
+"""The contract of a job's handler: run the work. What becomes of its target when the job ends
+without success is in curation/services/job_targets.py, since not only workers end jobs."""
 
 from abc import ABC, abstractmethod
 
@@ -19,7 +19,3 @@ class Handler(ABC):
 
     @abstractmethod
     def run(self, report: JobReport) -> None: ...
-
-    @abstractmethod
-    def failed(self, message: str) -> None:
-        """Called once when the job has ended without success; marks the target with the reason."""

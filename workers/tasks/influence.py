@@ -69,9 +69,6 @@ class Attribute(Handler):
         found = baseline.behaviours.filter(archived_at=None).exclude(influences__method=method)
         return list(found)
 
-    def failed(self, message: str) -> None:
-        """Scores that were not computed leave nothing behind."""
-
     def _save(
         self, baseline: Baseline, name: str, behaviours: list[Behaviour], scores: InfluenceScores
     ) -> None:

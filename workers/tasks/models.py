@@ -24,6 +24,3 @@ class CheckModel(Handler):
         Model.objects.filter(pk=model.pk).update(
             state=ModelState.READY, summary=summary.to_json(), error=""
         )
-
-    def failed(self, message: str) -> None:
-        Model.objects.filter(pk=self.job.target_id).update(state=ModelState.REFUSED, error=message)

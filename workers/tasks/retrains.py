@@ -51,9 +51,6 @@ class RetrainArms(Handler):
             calibrate_edit_aware(baseline)
             choose_methods_of(baseline)
 
-    def failed(self, message: str) -> None:
-        """Finished retrains stay; the missing ones can be run again by a new job."""
-
     def _pending(self, registration: Registration) -> list[tuple[str, int]]:
         finished = set(registration.retrains.values_list("arm", "seed"))
         wanted = [(arm.value, seed) for seed in self.job.payload["seeds"] for arm in Arm]

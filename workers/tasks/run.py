@@ -67,7 +67,7 @@ REFUSALS = (
 )
 
 
-@app.task(name="workers.tasks.run.run_job")
+@app.task(name="workers.tasks.run.run_job", throws=DATABASE_AWAY)
 def run_job(job_id: str, fairly: bool = False) -> None:
     """Claim a job and run its handler; a second delivery of the same message changes nothing.
 
@@ -98,28 +98,27 @@ def handler_of(job: Job) -> Handler:
 
 def carry_out(job: Job, handler: Handler, work: Callable[[JobReport], None]) -> None:
     """Do a claimed job's work and end its row, unless the handler says that it goes on."""
-    watch = watch_over(job, handler)
+    watch = watch_over(job)
     try:
         with temporary_files_here(), JobReport(job, watch) as report:
             work(report)
     except JobStopped as stop:
         if watch.interrupted and not connection.in_atomic_block:
             connection.close()  # the signal may have come in the middle of a query
-        _end_stopped(job, handler, watch, stop.reason)
+        _end_stopped(job, watch, stop.reason)
     except REFUSALS as error:
-        _fail(job, handler, str(error))
+        _fail(job, str(error))
     except ValidationError as error:
-        _fail(job, handler, " ".join(error.messages))
+        _fail(job, " ".join(error.messages))
     except (*DATABASE_AWAY, psycopg.OperationalError):
         raise  # the lease runs out and the job is taken up again
     except Exception as error:
         if message := _shortage(error, watch):
-            _fail(job, handler, message)
+            _fail(job, message)
             return
         logger.exception("job %s failed", job.pk)
         _fail(
             job,
-            handler,
             f"An unexpected error ended the job; the operator's log names it as job {job.pk}.",
         )
     else:
@@ -127,20 +126,20 @@ def carry_out(job: Job, handler: Handler, work: Callable[[JobReport], None]) -> 
             _succeed(job)
 
 
-def watch_over(job: Job, handler: Handler) -> JobWatch:
+def watch_over(job: Job) -> JobWatch:
     """The watch of a job; in a pool process it may end the process, which the worker replaces."""
     watch = JobWatch(job, JobLimits.from_settings(), settings.JOB_LEASE_SECONDS)
     if multiprocessing.current_process().name != "MainProcess":
 
         def give_up(reason: Stop) -> None:
-            _end_stopped(job, handler, watch, reason)
+            _end_stopped(job, watch, reason)
             end_process()
 
         watch.give_up = give_up
     return watch
 
 
-@app.task(name="workers.tasks.run.sweep_jobs")
+@app.task(name="workers.tasks.run.sweep_jobs", throws=DATABASE_AWAY)
 def sweep_jobs() -> None:
     jobs.sweep()
 
@@ -159,19 +158,17 @@ def _succeed(job: Job) -> None:
             sample_project.advance(project=job.project)
 
 
-def _fail(job: Job, handler: Handler, message: str) -> None:
-    if jobs.end(job=job, state=JobState.FAILED, error=message):
-        handler.failed(message)
+def _fail(job: Job, message: str) -> None:
+    jobs.end(job=job, state=JobState.FAILED, error=message)
 
 
-def _end_stopped(job: Job, handler: Handler, watch: JobWatch, reason: Stop) -> None:
+def _end_stopped(job: Job, watch: JobWatch, reason: Stop) -> None:
     if reason == Stop.SHUTDOWN:
         jobs.hand_back(job=job)
     elif reason == Stop.CANCELLED:
-        if jobs.end(job=job, state=JobState.CANCELLED, error="Cancelled."):
-            handler.failed("Cancelled.")
+        jobs.end(job=job, state=JobState.CANCELLED, error="Cancelled.")
     elif reason != Stop.LOST:
-        _fail(job, handler, watch.limits.message(reason))
+        _fail(job, watch.limits.message(reason))
 
 
 def _shortage(error: Exception, watch: JobWatch) -> str:

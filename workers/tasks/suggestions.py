@@ -35,9 +35,6 @@ class Suggest(Handler):
         else:
             self._suggest(baseline, report)
 
-    def failed(self, message: str) -> None:
-        """What was not found stays absent; the job says why."""
-
     def _suggest(self, baseline: Baseline, report: JobReport) -> None:
         suggestion = Suggestion.objects.get(pk=self.job.payload["suggestion"])
         if suggestion.result is not None:

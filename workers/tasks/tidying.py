@@ -4,11 +4,12 @@ import logging
 
 from curation.services import file_upkeep
 from workers.celery import app
+from workers.tasks.watch import DATABASE_AWAY
 
 logger = logging.getLogger(__name__)
 
 
-@app.task(name="workers.tasks.tidying.tidy_files")
+@app.task(name="workers.tasks.tidying.tidy_files", throws=DATABASE_AWAY)
 def tidy_files() -> None:
     """Remove what killed workers left and what nothing has needed for the grace time. Two at once
     do no harm."""

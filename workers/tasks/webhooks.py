@@ -2,9 +2,10 @@
 
 from curation.services import idempotency, uploads, webhooks
 from workers.celery import app
+from workers.tasks.watch import DATABASE_AWAY
 
 
-@app.task(name="workers.tasks.webhooks.deliver_webhooks")
+@app.task(name="workers.tasks.webhooks.deliver_webhooks", throws=DATABASE_AWAY)
 def deliver_webhooks() -> None:
     """One round; rounds may overlap, since each delivery is claimed under a lock."""
     webhooks.deliver_due(limit=20)
