@@ -1,17 +1,21 @@
 """Guessing passwords is slow whatever an attacker does in parallel, and keeps no owner out."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 import redis
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.test import Client
+from django.utils import timezone
 
 from curation.client_address import client_address
 from curation.services import rate_limits, sign_in
 from curation.services.rate_limits import RateLimited
+from workers.tasks.tidying import tidy_files
 
 PASSWORD = "a long pass phrase"
 
@@ -145,6 +149,16 @@ def test_the_review_site_has_no_sign_in_of_its_own(ada: Any) -> None:
     assert answer["Location"].startswith("/sign-in/?next=")
     browser.force_login(ada)
     assert browser.get("/admin/login/?next=/admin/").status_code == HTTPStatus.FORBIDDEN
+
+
+def test_sessions_that_have_ended_are_forgotten(ada: Any) -> None:
+    old, young = Client(), Client()
+    for browser in (old, young):
+        browser.force_login(ada)
+    ended = timezone.now() - timedelta(seconds=1)
+    Session.objects.filter(pk=old.session.session_key).update(expire_date=ended)
+    tidy_files()
+    assert [one.pk for one in Session.objects.all()] == [young.session.session_key]
 
 
 class TestPasswordChange:

@@ -1,6 +1,8 @@
-"""The periodic task that frees disk."""
+"""The periodic task that frees disk and forgets sessions that have ended."""
 
 import logging
+
+from django.contrib.sessions.backends.db import SessionStore
 
 from curation.services import file_upkeep
 from workers.celery import app
@@ -16,6 +18,7 @@ def tidy_files() -> None:
     folders = file_upkeep.remove_abandoned_work()
     freed = file_upkeep.free_unreferenced()
     file_upkeep.remove_exports()
+    SessionStore.clear_expired()
     if folders or freed.files:
         logger.info(
             "freed %d bytes of %d files; removed %d work folders", freed.bytes, freed.files, folders
