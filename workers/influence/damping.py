@@ -41,26 +41,30 @@ def training_time_damping(run: TrainingRun, most_examples: int | None = None) ->
     return 1 / time
 
 
-def distance_of_run(run: TrainingRun) -> torch.Tensor:
-    """(P,) how far the run moved each parameter under a constant gradient of 1: Σₜ ηₜ / √(v̂ₜ + ε)
-    with AdamW, Σₜ ηₜ / (1 - μ) with SGD (Loshchilov & Hutter 2019).
+def distance_of_run(run: TrainingRun, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    """(P,) how far steps start ≤ t < stop (all for None) move each parameter under a constant
+    gradient of 1: Σₜ ηₜ / √(v̂ₜ + ε) with AdamW (Loshchilov & Hutter 2019), Σₜ ηₜ / (1 - μ)
+    with SGD.
 
-    Its inverse is the damping of a stopped run in each parameter's own units. Raises ValueError
-    when AdamW's run has no recorded trajectory, whose second moments are read.
+    For the whole run its inverse is the damping of having stopped, in each parameter's own units.
+    Raises ValueError when AdamW's run has no recorded trajectory, whose second moments are read.
     """
     recipe, steps = run.problem.recipe, run.problem.number_of_steps
+    stop = steps if stop is None else stop
+    rates = learning_rates(recipe, steps)
     if recipe.optimizer == "sgd":
-        return torch.full_like(run.parameters, training_time(run))
+        time = sum(rates[start:stop]) / (1 - recipe.momentum)
+        return torch.full_like(run.parameters, time)
     if run.trajectory is None:
         raise ValueError("the run has no recorded trajectory")
-    rates = learning_rates(recipe, steps)
     total = torch.zeros_like(run.parameters)
-    before = 0
-    for step in run.trajectory.steps:
-        if step > 0:
-            second = run.trajectory.rows(step)[2] / (1 - recipe.beta2**step)
-            total += sum(rates[before:step]) / torch.sqrt(second + recipe.epsilon)
-            before = step
+    before = start
+    for step in [one for one in run.trajectory.steps if one > start]:
+        second = run.trajectory.rows(step)[2] / (1 - recipe.beta2**step)
+        total += sum(rates[before : min(step, stop)]) / torch.sqrt(second + recipe.epsilon)
+        before = step
+        if step >= stop:
+            break
     return total
 
 

@@ -20,7 +20,12 @@ from workers.influence.linearised import (
 LARGEST_EXACT = 2_000
 """Order of the matrix that is still decomposed."""
 FACTOR_BYTES = 512 << 20
-"""A factor of H up to this size is kept, which makes products with H matrix products."""
+"""A factor of H up to this size is kept, where it can be decomposed or has so few rows an example
+that products by it are cheaper than by differentiation."""
+FEW_ROWS = 2
+LONGEST_BATCH = 512
+BATCH_NUMBERS = 1 << 15
+"""Of network inputs differentiated at a time."""
 
 Preconditioner = Callable[[Tensor], Tensor]
 
@@ -37,7 +42,9 @@ class GaussNewton:
         if problem.loss != "next_token":
             outputs = at.outputs(at.train.select(torch.arange(1)).inputs).shape[-1]
             rows = number_of_square_roots(problem.loss, outputs)
-            if len(at.train) * rows * at.parameters.nbytes <= factor_bytes:
+            fits = len(at.train) * rows * at.parameters.nbytes <= factor_bytes
+            is_small = min(len(at.train) * rows, self.size) <= LARGEST_EXACT
+            if fits and (is_small or rows <= FEW_ROWS):
                 self.factor = self._factor(rows)
 
     def _factor(self, rows: int) -> Tensor:
@@ -60,7 +67,9 @@ class GaussNewton:
         return result / at.denominator
 
     def _batches(self) -> tuple[Tensor, ...]:
-        length = max(self.at.problem.recipe.batch_size, 32)
+        each = sum(tensor[0].numel() for tensor in self.at.train.inputs.values())
+        length = min(LONGEST_BATCH, BATCH_NUMBERS // max(1, each))
+        length = max(self.at.problem.recipe.batch_size, 32, length)
         batches: tuple[Tensor, ...] = torch.arange(len(self.at.train)).split(length)
         return batches
 

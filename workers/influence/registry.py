@@ -11,6 +11,7 @@ METHODS: dict[str, str] = {
     "replay": "workers.influence.replay:Replay",
     "curvature": "workers.influence.curvature:Curvature",
     "ekfac": "workers.influence.ekfac:Ekfac",
+    "unrolled": "workers.influence.unrolled:Unrolled",
     "gradient_dot": "workers.influence.similarity:GradientDot",
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "checkpoints": "workers.influence.checkpoints:Checkpoints",
