@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers import Tokenizer, normalizers
+from tokenizers.models import BPE
 from torch import nn
 
 from tests.formats.models_fixtures import change_json, write_language_model
@@ -22,6 +24,7 @@ from workers.formats.errors import FormatError
 from workers.formats.models import inspect_model_folder, load_model
 from workers.formats.models_config import checked_configuration
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
+from workers.training.encoding.language_models import tokens_apart
 from workers.training.networks.low_rank import LowRankUpdate, add_adapters, merge_adapters
 from workers.training.networks.registry import (
     ArchitectureError,
@@ -244,6 +247,38 @@ def test_plain_texts_count_whole_and_pasted_prompts_are_still_prompts(folder):
         completions_only=True,
     )  # fmt: skip
     assert (pasted.targets >= 0).sum() == 1
+
+
+def test_a_recipe_that_trains_another_part_than_the_model_is_refused(folder):
+    encoded = encoded_pairs(folder, trained_part="last_layers")
+    recipe = Recipe(trained_part="lora")
+    problem = TrainingProblem(encoded.architecture, encoded.train, recipe, encoded.loss)
+    with pytest.raises(RecipeError, match="is lora, but the model trains last_layers"):
+        problem.build_network(0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "before", "after"),
+    [
+        ("The sky is", " blue", "▁The▁sky▁is", "▁blue"),
+        ("The sky is ", "blue", "▁The▁sky▁is▁", "blue"),
+        ("", "blue", "", "▁blue"),
+        ("Café is", " blue", "▁Café▁is", "▁blue"),
+    ],
+)
+def test_a_tokenizer_that_writes_spaces_as_marks_adds_none_at_the_border(
+    prompt, completion, before, after
+):
+    letters = dict.fromkeys("".join([prompt, completion, before, after]))
+    tokenizer = Tokenizer(BPE({letter: place for place, letter in enumerate(letters)}, []))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    parts = tokens_apart(
+        tokenizer, pa.array([prompt]), pa.array([completion]), has_special_tokens=False
+    )
+    spelt = ["".join(map(tokenizer.id_to_token, part[0].tolist())) for part in parts]
+    assert spelt == [before, after]
 
 
 def test_an_encoder_is_refused_as_a_language_model(tmp_path):

@@ -79,10 +79,14 @@ class TrainingProblem:
     def _network_architecture(self) -> dict[str, Any]:
         """With the recipe's trained part where the architecture has that setting, unset.
 
-        Raises RecipeError when the recipe names a part and the architecture has no parts.
+        Raises RecipeError when the recipe names a part and the architecture has no parts or trains
+        another one.
         """
         part = self.recipe.trained_part
         entry = ARCHITECTURES.get(str(self.architecture.get("name")))
+        own = self.architecture.get("trained_part", part)
+        if part != "all" and own != part:
+            raise RecipeError("trained_part", f"is {part}, but the model trains {own}")
         if part == "all" or entry is None or "trained_part" in self.architecture:
             return self.architecture
         if entry.setting("trained_part") is None:
