@@ -1,10 +1,13 @@
 """A job that must stop says why; one that its worker gives back is whole; no project starves."""
 
 import os
+import resource
 import signal
+import sys
 import threading
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection
@@ -19,6 +22,7 @@ from workers.tasks.watch import JobLimits, JobStopped, JobWatch, Stop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PLENTY = JobLimits(seconds=600, memory_bytes=2**50)
+SMALL = JobLimits(seconds=600, memory_bytes=2**30)
 
 
 @pytest.fixture
@@ -100,6 +104,25 @@ def test_a_job_beyond_its_limit_fails_and_says_which(
     job = run_until_stopped(make_job(), handler, limits)
     assert job.state == JobState.FAILED
     assert words in job.error
+
+
+class Greedy(Handler):
+    """Asks for a hundred times its limit at once, and would then work in little of it."""
+
+    def run(self, report: JobReport) -> None:
+        np.empty(100 * SMALL.memory_bytes, np.uint8)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or watch.GPU_DRIVER.exists(), reason="see workers/tasks/watch.py"
+)
+def test_one_allocation_far_beyond_the_limit_is_refused_and_the_worker_lives(
+    make_job, run_until_stopped
+):
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    job = run_until_stopped(make_job(), Greedy, SMALL)
+    assert (job.state, "more memory" in job.error) == (JobState.FAILED, True)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 @pytest.mark.parametrize("handler", [Endless, Deaf])

@@ -34,6 +34,7 @@ from workers.tasks.watch import (
     JobStopped,
     JobWatch,
     Stop,
+    bounded_memory,
     end_process,
 )
 from workers.training.networks.settings import ArchitectureError
@@ -100,7 +101,11 @@ def carry_out(job: Job, handler: Handler, work: Callable[[JobReport], None]) -> 
     """Do a claimed job's work and end its row, unless the handler says that it goes on."""
     watch = watch_over(job)
     try:
-        with temporary_files_here(), JobReport(job, watch) as report:
+        with (
+            temporary_files_here(),
+            bounded_memory(watch.limits.memory_bytes),
+            JobReport(job, watch) as report,
+        ):
             work(report)
     except JobStopped as stop:
         if watch.interrupted and not connection.in_atomic_block:

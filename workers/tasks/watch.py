@@ -6,10 +6,13 @@ cannot be interrupted is ended, so that a cancelled job frees its memory within 
 
 import logging
 import os
+import resource
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 DATABASE_AWAY = (OperationalError, InterfaceError)
 SHARE_OF_MEMORY = 0.8
 QUOTA_LOOK_SECONDS = 15.0
+SLACK_BYTES = 256 * 2**20  # stacks of threads, and what is freed but not given back
+GPU_DRIVER = Path("/dev/nvidiactl")
 
 
 class Stop(StrEnum):
@@ -94,6 +99,27 @@ def memory_in_use() -> int:
         except psutil.Error:
             continue
     return total
+
+
+@contextmanager
+def bounded_memory(limit: int) -> Iterator[None]:
+    """Let the system refuse one allocation that goes far beyond `limit` bytes: it would take the
+    machine down before the watch has looked. What the process holds already does not count.
+
+    Linux only, and not beside a GPU, whose driver reserves addresses without end.
+    """
+    if sys.platform != "linux" or GPU_DRIVER.exists():
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = psutil.Process().memory_info().data + limit + SLACK_BYTES
+    hard = before[1]
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 class JobWatch:
