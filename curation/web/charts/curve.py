@@ -124,10 +124,12 @@ def _summary(curves: Sequence[Curve], unit: str) -> str:
     for curve in curves:
         columns = list(zip(*curve.values, strict=True))
         first, last = _means(columns)[0], _means(columns)[-1]
+        said = "" if in_unit(1.0, unit)[1] in curve.name else unit  # "loss" is said already
+        name = curve.name[:1].upper() + curve.name[1:]
         sentences.append(
-            f"{curve.name}: from {with_unit(first, unit)} to {with_unit(last, unit)}, "
-            f"seeds end between {with_unit(_lows(columns)[-1], unit)} "
-            f"and {with_unit(_highs(columns)[-1], unit)}."
+            f"{name}: from {with_unit(first, said)} to {with_unit(last, said)}; "
+            f"seeds end between {with_unit(_lows(columns)[-1], said)} "
+            f"and {with_unit(_highs(columns)[-1], said)}."
         )
     return " ".join(sentences)
 
