@@ -17,7 +17,8 @@ class FileForm(forms.Form):
         label="File",
         widget=forms.FileInput(attrs={"accept": ACCEPTED}),
         help_text="CSV, TSV, JSON Lines, a JSON array, Parquet or Arrow; text may be "
-        "gzip-compressed. One row is one example; the next page asks what each column means.",
+        "gzip-compressed. Exports of Label Studio and Argilla are recognised. One row is one "
+        "example; the next page asks what each column means.",
     )
 
     def clean_file(self) -> UploadedFile:
