@@ -118,6 +118,7 @@ def differences_from_recomputing(done: CompleteJob) -> list[str]:
     from workers.tasks.retrains import arm_edits
     from workers.training.batched import train_many
 
+    torch.set_num_threads(1)  # as in a worker: the order of sums depends on it
     registration = Registration.objects.get(pk=done.registration)
     loaded = load_baseline(registration.proposal.baseline_id)
     edits, count = edits_of(registration.proposal), len(loaded.problem.train)
