@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from curation.models import Project
 from curation.queries.access import Right, get_for, require
 from curation.services import projects
+from curation.web.audit_targets import targets_of
 from curation.web.forms.projects import MemberForm
 from curation.web.views.helpers import attempt, page_of, project_page, status_of, tell
 
@@ -64,12 +65,13 @@ def remove_member(request: HttpRequest, pk: str) -> HttpResponse:
 @login_required
 def audit_log(request: HttpRequest, pk: str) -> HttpResponse:
     project = get_for(Project, pk, request.user)
-    entries = project.audit_entries.select_related("actor")
+    entries = page_of(request, project.audit_entries.select_related("actor"))
     return project_page(
         request,
         "projects/audit.html",
         project,
         tab="members",
         trail=[("Audit log", "")],
-        page_obj=page_of(request, entries),
+        page_obj=entries,
+        targets=targets_of(entries),
     )
