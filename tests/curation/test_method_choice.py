@@ -1,12 +1,16 @@
 """The method of each behaviour: chosen by held-out evidence, saved with its reason, used."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from curation.models import Baseline, Estimate, MethodChoices, Prediction
+from curation.models import Baseline, Estimate, Influence, MethodChoices, Prediction
 from curation.queries.method_choices import candidate_name, choices_of, preferred
 from curation.services import behaviours, registrations
 from tests.running import run_jobs
 from workers.evidence.selection import MethodChoice
+from workers.tasks import method_choice
 
 
 @pytest.fixture
@@ -29,6 +33,41 @@ def test_a_second_method_is_compared_once_it_has_scores(baseline, owner):
     newest = MethodChoices.objects.filter(baseline=baseline).latest()
     assert newest.methods[0] == "replay"
     assert "curvature" in newest.methods
+
+
+def test_a_control_is_shown_beside_and_never_chosen(baseline, monkeypatch):
+    """Even a control whose held-out predictions are the measured effects themselves."""
+    for influence in Influence.objects.filter(baseline=baseline, method="replay"):
+        influence.pk, influence.method = None, "control_perfect"
+        influence.save(force_insert=True)
+    held_out = method_choice._held_out
+    evidence_of = method_choice.method_evidence
+
+    def evidence(baseline, name, *further):
+        found = evidence_of(baseline, "replay" if name.startswith("control_") else name, *further)
+        return replace(found, predicted=found.retrains.actual) if "perfect" in name else found
+
+    monkeypatch.setattr(method_choice, "method_evidence", evidence)
+    monkeypatch.setattr(
+        method_choice,
+        "_held_out",
+        lambda found: (
+            found.predicted
+            if np.array_equal(found.predicted, found.retrains.actual, equal_nan=True)
+            else held_out(found)
+        ),
+    )
+    saved = method_choice.choose_methods_of(baseline)
+    assert "control_perfect" not in saved.methods
+    for choice in map(MethodChoice.from_json, saved.choices.values()):
+        assert "control" not in choice.method + choice.reason
+        assert not any(name.startswith("control_") for name in choice.weights)
+        assert choice.errors["control_perfect"] <= min(choice.errors.values())
+
+
+def test_controls_alone_choose_nothing(baseline):
+    Influence.objects.filter(baseline=baseline).update(method="control_loss")
+    assert method_choice.choose_methods_of(baseline) is None
 
 
 def choice_of(**weights: float) -> MethodChoice:

@@ -59,9 +59,9 @@ def _first_column(
     diagonal: Sequence[Tensor], beside: Sequence[Tensor], function: Function
 ) -> Tensor:
     """(K, m) f(T) e₁ of the tridiagonal matrices T (K, m, m)."""
-    matrix = torch.diag_embed(torch.stack(diagonal, 1).double())
+    matrix = torch.diag_embed(torch.stack([*diagonal], 1).double())
     if beside:
-        off = torch.diag_embed(torch.stack(list(beside), 1).double(), offset=1)
+        off = torch.diag_embed(torch.stack([*beside], 1).double(), offset=1)
         matrix = matrix + off + off.mT
     values, vectors = torch.linalg.eigh(matrix)
     inner = function(values.clamp_min(0)) * vectors[:, 0]

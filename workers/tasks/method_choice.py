@@ -1,5 +1,7 @@
 """From the bank's held-out evidence to the method of each behaviour, saved with its reasons."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from curation.models import Baseline, Estimate, Influence, MethodChoices
@@ -7,10 +9,11 @@ from curation.queries.method_choices import candidate_name
 from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import BankEvidence
 from workers.evidence.conformal import cross_fit
-from workers.evidence.selection import choose_methods
+from workers.evidence.selection import MethodChoice, choose_methods
 from workers.tasks.calibrations import method_evidence, method_influences
 from workers.tasks.edit_aware import edit_aware_prediction
 
+CONTROL_PREFIX = "control_"
 FEWEST_EDITS_TO_HOLD_OUT = 2
 
 
@@ -18,29 +21,47 @@ def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
     """Compare all methods on edits that their calibrations had not seen, and save the choices.
 
     The default method comes first in preference, then its edit-aware estimate, then the others.
-    Methods without scores for all of the first one's behaviours are not compared. None without
-    influence scores.
+    Methods without scores for all of the first one's behaviours are not compared. Controls get
+    their errors beside the methods' and are never chosen. None without influence scores of a
+    method that is no control.
     """
     found = _evidence_by_candidate(baseline)
-    if not found:
+    methods = [name for name in found if not is_control(name)]
+    if not methods:
         return None
-    first = next(iter(found.values()))
-    held_out = [_held_out(evidence) for evidence in found.values()]
-    noise = first.retrains.noise_variance + first.retrains.shared_noise_variance
-    choices = choose_methods(
-        list(found),
-        first.behaviours,
-        np.stack(held_out),
-        first.retrains.actual,
-        noise,
-        first.behaviour_scales * np.sqrt(first.sizes)[:, None],
-    )
+    first = found[methods[0]]
+    held_out = {name: _held_out(evidence) for name, evidence in found.items()}
+
+    def choose(names: list[str]) -> tuple[MethodChoice, ...]:
+        noise = first.retrains.noise_variance + first.retrains.shared_noise_variance
+        return choose_methods(
+            names,
+            first.behaviours,
+            np.stack([held_out[name] for name in names]),
+            first.retrains.actual,
+            noise,
+            first.behaviour_scales * np.sqrt(first.sizes)[:, None],
+        )
+
+    choices = choose(methods)
+    for name in found:
+        if is_control(name):
+            choices = tuple(
+                replace(choice, errors={**choice.errors, name: alone.errors[name]})
+                for choice, alone in zip(choices, choose([name]), strict=True)
+            )
     return MethodChoices.objects.create(
         baseline=baseline,
-        methods=list(found),
+        methods=methods,
         choices={choice.behaviour: choice.to_json() for choice in choices},
         number_of_edits=len(first.kinds),
     )
+
+
+def is_control(candidate: str) -> bool:
+    """Whether scores are shown beside predictions, to show what influence adds, and predict
+    nothing themselves."""
+    return candidate.startswith(CONTROL_PREFIX)
 
 
 def _evidence_by_candidate(baseline: Baseline) -> dict[str, BankEvidence]:
@@ -63,8 +84,8 @@ def _evidence_by_candidate(baseline: Baseline) -> dict[str, BankEvidence]:
     return found
 
 
-def _preference(method: str) -> tuple[bool, str]:
-    return method != DEFAULT_METHOD, method
+def _preference(method: str) -> tuple[bool, bool, str]:
+    return is_control(method), method != DEFAULT_METHOD, method
 
 
 def _held_out(evidence: BankEvidence) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
