@@ -7,11 +7,11 @@ of `workers.influence.damped_method` (plus the weight decay of SGD; AdamW's deco
 minimises no such objective and is left to the damping). It stands for what the finished run had
 not yet learned; it decides the result.
 
-Cost for each seed: one factor of H, about C training epochs for C classes, and a decomposition of
-order min(P, N(C-1)) up to 2,000; above that about 3 training epochs or two matrix products for
-each iteration of conjugate gradients, shared by all behaviours. The iterations run in units of D,
-where the damping is the identity; with `preconditioner="ekfac"` EK-FAC comes before each, which
-pays where the damping is small.
+Cost for each seed: up to an order min(P, N(C-1)) of 2,000 one factor of H, about C training epochs
+for C classes, and a decomposition; above that about 3 training epochs for each iteration of
+conjugate gradients, shared by all behaviours. The iterations run in units of D, where the damping
+is the identity; with `preconditioner="ekfac"` EK-FAC comes before each, which pays where the
+damping is small.
 """
 
 from __future__ import annotations
