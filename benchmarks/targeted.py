@@ -164,8 +164,15 @@ def rows_of(title: str, what: str, found: Measured) -> list[Row]:
     ):
         low, middle, high = np.quantile(actual / predicted, [0.25, 0.5, 0.75])
         rows.append(
-            Row(title, subject, f"actual / predicted, {asked}, {what}", float(middle), float(low),
-                float(high), target)
+            Row(
+                title,
+                subject,
+                f"actual / predicted, {asked}, {what}",
+                float(middle),
+                float(low),
+                float(high),
+                target,
+            )
         )
         pearson = float(np.corrcoef(actual, predicted)[0, 1])
         rows.append(Row(title, subject, f"Pearson, {asked}, {what}", pearson))

@@ -109,8 +109,8 @@ def run_seconds(size: TrainingSize) -> float:
 def replay_cost(size: TrainingSize) -> MethodCost:
     """One run to record the states, then about three times as long to walk it back, once more
     where states must be recomputed, and for each further behaviour a tenth of a run for the
-    smallest networks and two and a half runs for large ones; behaviours share a walk as far as the memory
-    for their cotangents goes."""
+    smallest networks and two and a half runs for large ones; behaviours share a walk as far as the
+    memory for their cotangents goes."""
     slots = 2 if size.optimizer == "adamw" else 1
     state = (1 + slots) * 4 * size.trained_parameters
     together = max(1, min(size.behaviours, KEPT_STATES_BYTES // (2 * state)))
@@ -139,7 +139,8 @@ def ekfac_cost(size: TrainingSize) -> MethodCost:
 
 
 def projected_cost(size: TrainingSize) -> MethodCost:
-    """Four epochs for each output up to 16, else sixteen, with the projection; gradients are on disk, so memory is the projected curvature's."""
+    """Four epochs for each output up to 16, else sixteen, with the projection; gradients are on
+    disk, so memory is the projected curvature's."""
     epochs = 4 * (size.outputs if size.outputs <= 16 else 4)
     seconds = size.seeds * epochs * run_seconds(size) / max(1, size.epochs)
     held = 8 * PROJECTED_COORDINATES**2 + 16 * size.trained_parameters

@@ -116,8 +116,9 @@ def random_projection(
     dimension is so much smaller that the two hardly differ. Drawn in float64 for every dtype."""
     drawn = torch.randn(size, dimension, generator=generator, dtype=torch.float64)
     if size <= 4 * dimension:
-        return (torch.linalg.qr(drawn).Q * (size / dimension) ** 0.5).to(dtype)
-    return (drawn / dimension**0.5).to(dtype)
+        columns: Tensor = torch.linalg.qr(drawn).Q
+        return columns.mul_((size / dimension) ** 0.5).to(dtype)
+    return drawn.div_(dimension**0.5).to(dtype)
 
 
 def projection_of(at: Linearised, kind: str, dimension: int, seed: int) -> Projection:

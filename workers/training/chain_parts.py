@@ -69,6 +69,7 @@ class Dense:
     ) -> Tensor:
         """The move of y (K, ...) along `directions` (K, P) of θ and `tangent` of x."""
         values = saved[0]
+        result: Tensor
         if len(values) == 1:
             # One wide product: a layer with few outputs makes K narrow ones slow.
             wide = _rows(values)[0] @ self.matrix(directions).flatten(0, 1).T
