@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from curation.models import (
+    BaselineState,
     Behaviour,
     DatasetVersion,
     Influence,
@@ -147,6 +148,8 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
         attributes=attributes,
         chips=_chips(request, listing),
         drafts=_drafts(version, request.GET.get("proposal", "")),
+        slice_query=slice_query(listing.filter),
+        baselines=version.baselines.filter(state=BaselineState.READY).order_by("-created_at")[:3],
         carried=_carried(request),
     )
 
@@ -215,6 +218,19 @@ def _carried(request: HttpRequest) -> list[tuple[str, str]]:
         for name, value in request.GET.items()
         if value and (name in kept or name.startswith("attribute_"))
     ]
+
+
+def slice_query(wanted: ExampleFilter) -> str:
+    """The address part that fills the form of a new behaviour with this filter; empty where a
+    behaviour cannot be defined by it."""
+    if wanted.label and not wanted.search and not wanted.attributes:
+        return urlencode({"selection": "class", "class_label": wanted.label})
+    if wanted.label or len(wanted.attributes) > 1 or not (wanted.search or wanted.attributes):
+        return ""
+    values = {"selection": "slice", "search": wanted.search}
+    for name, value in wanted.attributes.items():
+        values |= {"attribute": name, "value": value}
+    return urlencode(values)
 
 
 def _drafts(version: DatasetVersion, wanted: str) -> list[dict[str, Any]]:
