@@ -34,9 +34,6 @@ app.conf.update(
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     },
-    # Results are kept for the shards of a job alone, whose chord counts them.
-    result_backend=settings.CELERY_BROKER_URL,
-    result_expires=86_400,
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
@@ -85,6 +82,13 @@ def import_tasks(**_: object) -> None:
     """Workers alone: the clock sends tasks by name and has no use for torch."""
     for name in TASKS:
         importlib.import_module(name)
+
+
+@celeryd_init.connect
+def count_shards(**_: object) -> None:
+    """Results are kept for the shards of a job alone, whose chord counts them. With a place for
+    results a web server would subscribe to that of every job that it sends: workers alone."""
+    app.conf.update(result_backend=settings.CELERY_BROKER_URL, result_expires=86_400)
 
 
 @worker_process_init.connect

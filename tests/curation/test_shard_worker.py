@@ -18,7 +18,7 @@ from curation.models import Baseline, Influence, Job, JobKind, JobLogLine, JobSt
 from curation.services import bank, behaviours, jobs, sample_project
 from curation.services.files import local_path
 from tests.running import run_jobs
-from workers.celery import app
+from workers.celery import app, count_shards
 from workers.influence import projected
 from workers.tasks.loading import load_baseline
 
@@ -50,6 +50,7 @@ def baseline(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def worker() -> Iterator[None]:
     """A Celery worker in a thread of this process, on the queue of such jobs."""
     app.control.purge()
+    count_shards()
     with start_worker(
         app, pool="solo", perform_ping_check=False, queues=["train"], loglevel="ERROR"
     ):
