@@ -1,7 +1,7 @@
 """From predicted effects and verdicts to what charts and templates show."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.utils.safestring import SafeString
 
@@ -23,6 +23,7 @@ class EffectRow:
     noise: float | None
     warnings: Sequence[str]
     edit_aware: bool = False
+    beside: Prediction | None = None  # the edit-aware one where evidence prefers this one
 
     @property
     def direction(self) -> str:
@@ -59,7 +60,7 @@ def rows_of_predictions(predictions: Iterable[Prediction]) -> list[EffectRow]:
 
 def rows_of_proposal(proposal: Proposal) -> list[EffectRow]:
     """The prediction of the current edits: the instant one, or for each behaviour the edit-aware
-    one where a worker has it and held-out evidence does not speak against it."""
+    one where a worker has it; where held-out evidence speaks for the instant one, both."""
     indices, weights = edits_of(proposal)
     if not len(indices):
         return []
@@ -79,6 +80,8 @@ def rows_of_proposal(proposal: Proposal) -> list[EffectRow]:
             first = Prediction(method=effect.method, estimate=Estimate.FIRST_ORDER)
             if preferred([first, better], choices.get(row.behaviour.pk)) is better:
                 (row,) = rows_of_predictions([better])
+            else:
+                row = replace(row, beside=better)
         rows.append(row)
     return rows
 

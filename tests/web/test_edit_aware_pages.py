@@ -2,10 +2,11 @@
 
 import pytest
 
-from curation.models import Baseline, Estimate, Job, JobKind, JobState
+from curation.models import Baseline, Estimate, Job, JobKind, JobState, MethodChoices
 from curation.queries.predictions import edits_of, predict_first_order
 from curation.services import predictions, proposals
 from tests.api.world import make_world
+from workers.evidence.selection import MethodChoice
 
 pytestmark = pytest.mark.django_db
 
@@ -81,6 +82,22 @@ def test_the_page_waits_for_the_worker_and_then_marks_its_figure(world, show):
         assert "edit-aware</span>" in page
         assert 'hx-trigger="every 2s"' not in page
         assert f"{saved.value:.2f}".lstrip("-") in page
+
+
+def test_where_evidence_speaks_for_the_instant_figure_both_are_shown(world, show):
+    world.proposal = change(world, 0)
+    choice = MethodChoice(
+        behaviour=world.behaviour.name, method="replay", weights={"replay": 1.0}, errors={},
+        advantages={}, advantage_errors={}, number_of_edits=12, reason="It misses least.",
+    )  # fmt: skip
+    MethodChoices.objects.create(
+        baseline=world.baseline, methods=["replay", "replay, edit-aware"], number_of_edits=12,
+        choices={str(world.behaviour.pk): choice.to_json()},
+    )  # fmt: skip
+    follow(world.proposal)
+    page = show()
+    assert "edit-aware</span>" not in page
+    assert "held-out edits speak for the first-order figure" in page
 
 
 def test_the_figure_of_other_edits_is_not_shown(world, show):
