@@ -22,6 +22,7 @@ from curation.queries.access import Right, get_for
 from curation.queries.influence import extreme_examples
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.queries.scores import matrix_sha256, score_slice, write_matrix
+from curation.queries.token_influence import scored_examples
 from curation.services import behaviours
 from curation.services.pasted_examples import (
     LONGEST_TEXT,
@@ -29,6 +30,7 @@ from curation.services.pasted_examples import (
     MAX_PASTED,
     MAX_WORDS,
 )
+from curation.services.token_influence import request_token_influence
 
 router = ApiRouter(tags=["Behaviours"])
 scores_router = ApiRouter(tags=["Influence scores"])
@@ -145,6 +147,18 @@ class InfluenceOut(Schema):
         return str(influence.scores_file_id)
 
 
+class TokenOut(Schema):
+    text: str
+    score: float = Field(description="In the behaviour's unit per unit of the token's weight.")
+
+
+class ExampleTokens(Schema):
+    example_id: str
+    train_index: int
+    score: float = Field(description="The sum of its tokens' scores.")
+    tokens: list[TokenOut]
+
+
 class ScoreSlice(Schema):
     start: int
     total: int
@@ -176,6 +190,21 @@ def add_behaviour(request: HttpRequest, baseline_id: UUID, body: BehaviourIn) ->
 @router.read("/behaviours/{behaviour_id}", response=BehaviourOut)
 def show_behaviour(request: HttpRequest, behaviour_id: UUID) -> Behaviour:
     return get_for(Behaviour, behaviour_id, request.user)
+
+
+@scores_router.create(
+    "/behaviours/{behaviour_id}/token-influence", response={202: StartedJob}, scope=Scope.RUN
+)
+def score_tokens(request: HttpRequest, behaviour_id: UUID) -> dict[str, Any]:
+    """Split the influence of the most helpful and most harmful examples among their tokens."""
+    behaviour = get_for(Behaviour, behaviour_id, request.user, Right.WRITE)
+    return {"job": request_token_influence(behaviour=behaviour, by=request.user).pk}
+
+
+@scores_router.read("/behaviours/{behaviour_id}/token-influence", response=list[ExampleTokens])
+def list_token_influence(request: HttpRequest, behaviour_id: UUID) -> Any:
+    """Tokens with their scores, the most helpful examples first; empty until they are scored."""
+    return scored_examples(get_for(Behaviour, behaviour_id, request.user))
 
 
 @scores_router.create(

@@ -19,6 +19,7 @@ from curation.models.registration import Arm, Deviation, Registration, Registrat
 from curation.models.stored_file import StoredFile
 from curation.models.suggestion import LabelCheck, Suggestion
 from curation.models.token import Scope, Token
+from curation.models.token_influence import TokenInfluence
 from curation.models.upload import Upload, UploadPart
 from curation.models.verdict import Outcome, Verdict
 from curation.models.webhook import DeliveryState, Webhook, WebhookDelivery, WebhookEvent
@@ -71,6 +72,7 @@ __all__ = [
     "Suggestion",
     "Task",
     "Token",
+    "TokenInfluence",
     "Upload",
     "UploadPart",
     "Verdict",

@@ -29,6 +29,7 @@ class JobKind(models.TextChoices):
     EXTEND_BANK = "extend_bank", "Extend the bank"
     RETRAIN = "retrain", "Confirmatory retrains"
     LADDER = "ladder", "Explain a miss"
+    TOKEN_INFLUENCE = "token_influence", "Score tokens"
     SUGGEST = "suggest", "Suggest edits"
 
 

@@ -47,6 +47,7 @@ PROJECT_PATH: dict[type[DjangoModel], str] = {
     models.Deviation: "registration__project",
     models.Verdict: "registration__project",
     models.Ladder: "registration__project",
+    models.TokenInfluence: "behaviour__baseline__project",
     models.Suggestion: "behaviour__baseline__project",
     models.LabelCheck: "baseline__project",
     models.BankEdit: "baseline__project",

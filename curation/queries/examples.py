@@ -147,6 +147,12 @@ class ExampleTable:
         rows = self.index.rows(numbers, ["train_index", *names, "content"])
         return {row["train_index"]: {"label": None, **row} for row in rows}
 
+    def by_probe_index(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Content and id of the given probe examples, in the given order."""
+        wanted = np.fromiter(indices, np.int64)
+        numbers = np.asarray(self.index.array("probe_rows"))[wanted]
+        return self.index.rows(numbers, ["example_id", "content"])
+
     def values(self, column: str, *, split: str = "", limit: int = 200) -> list[tuple[str, int]]:
         """The at most 200 most frequent values of `label` or an attribute, with their counts.
 

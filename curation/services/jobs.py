@@ -33,6 +33,7 @@ QUEUE_OF_KIND = {
     JobKind.EXTEND_BANK: "train",
     JobKind.RETRAIN: "train",
     JobKind.LADDER: "train",
+    JobKind.TOKEN_INFLUENCE: "train",
 }
 MAX_ATTEMPTS = 5
 

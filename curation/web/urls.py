@@ -19,6 +19,7 @@ from curation.web.views import (
     registrations,
     reports,
     suggestions,
+    token_influence,
     tokens,
     track_record,
     version_diff,
@@ -74,6 +75,8 @@ urlpatterns = [
         name="behaviours-per-class",
     ),
     path("behaviours/<uuid:pk>/", behaviours.behaviour, name="behaviour"),
+    path("behaviours/<uuid:pk>/tokens/", token_influence.tokens, name="token-influence"),
+    path("behaviours/<uuid:pk>/tokens/score/", token_influence.score_tokens, name="score-tokens"),
     # suggestions
     path("behaviours/<uuid:pk>/suggest/", suggestions.suggest, name="suggest"),
     path("suggestions/<uuid:pk>/", suggestions.suggestion, name="suggestion"),

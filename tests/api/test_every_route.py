@@ -29,7 +29,7 @@ CREATING = {
 NEEDS_A_TRAINED_RUN = {"/baselines/{baseline_id}/method-advice"}
 NOT_NOW = {
     "complete_upload", "import_version", "create_version", "create_uploaded_model", "upload_model",
-    "retry_job", "measure_ladder", "sign_off_registration", "suggest_edits",
+    "retry_job", "measure_ladder", "score_tokens", "sign_off_registration", "suggest_edits",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ POST_ONLY = {
     "revoke-token", "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
     "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo",
     "clear", "predict", "copy-proposal", "apply-proposal", "start", "deviation", "abandon",
-    "ladder", "check-labels", "cancel-job", "retry-job", "sign-off", "invalidate",
+    "ladder", "score-tokens", "check-labels", "cancel-job", "retry-job", "sign-off", "invalidate",
 }  # fmt: skip
 NEEDS_WRITE = {
     "new-dataset", "new-version", "columns", "new-model", "upload-model", "new-recipe",

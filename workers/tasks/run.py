@@ -52,6 +52,7 @@ HANDLERS = {
     JobKind.EXTEND_BANK: "workers.tasks.bank.ExtendBank",
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
     JobKind.LADDER: "workers.tasks.ladder.MeasureLadder",
+    JobKind.TOKEN_INFLUENCE: "workers.tasks.token_influence.ScoreTokens",
     JobKind.SUGGEST: "workers.tasks.suggestions.Suggest",
 }
 

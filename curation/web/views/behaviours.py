@@ -18,6 +18,7 @@ from curation.queries.method_choices import choices_of
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours
 from curation.services.behaviours import kinds_for
+from curation.services.token_influence import has_tokens
 from curation.web.charts.seeds import SeedGroup, seed_dots
 from curation.web.forms.behaviours import BehaviourForm
 from curation.web.views.baselines import spread_of, trail_to
@@ -125,6 +126,7 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         behaviour=found,
         baseline=found.baseline,
         influence=influence,
+        has_tokens=has_tokens(found),
         choice=choices_of(found.baseline).get(found.pk),
         spread=spread_of(values.values()),
         prompts=prompts_of(found),

@@ -26,6 +26,7 @@ TARGET_PAGES = {
     JobKind.SUGGEST: "baseline",
     JobKind.RETRAIN: "registration",
     JobKind.LADDER: "registration",
+    JobKind.TOKEN_INFLUENCE: "token-influence",
 }
 
 
