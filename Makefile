@@ -96,6 +96,10 @@ bench: .venv/development ## Benchmarks, written to docs/benchmarks (ARGS names o
 .PHONY: peers
 peers: .venv-peers ## The libraries that benchmarks compare against, in .venv-peers
 
+.PHONY: study
+study: .venv/development ## Studies of language models, written to docs/studies (ARGS names one)
+	$(BIN)/python -m studies $(ARGS)
+
 .PHONY: docs
 docs: .venv/development ## The documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

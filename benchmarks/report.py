@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
-MEASURED_CODE = ("benchmarks", "curation", "embedded", "workers", "hunch_client")
+MEASURED_CODE = ("benchmarks", "curation", "embedded", "studies", "workers", "hunch_client")
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 

@@ -36,7 +36,7 @@ BASELINE_COPIES, MOST_COPIES = 2, 8
 COPIES = (0, 1, 4, 8)
 WEIGHTS = (0.5, 2.0, 4.0)
 """New numbers of copies of weight 1; and new weights of the copies that are there."""
-BACKGROUND = 600
+BACKGROUND = 400
 DATA_SEED = 6
 ARCHITECTURE = {
     "width": 32,
@@ -78,7 +78,7 @@ def build(small: bool) -> Study:
     for name in PASSAGES:
         weights[rows_of(name, len(rows))[BASELINE_COPIES:]] = 0
     behaviours = {name: texts.log_probability([parts]) for name, parts in PASSAGES.items()}
-    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 15), range(201, 207))
+    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 14), range(201, 206))
     return Study(
         "memorisation",
         texts.problem,

@@ -22,7 +22,7 @@ from studies.texts import MESSAGES, TWEETS, Pair, read_rows, texts_of
 from workers.influence.behaviours import HIGHER_IS_BETTER
 from workers.training.recipe import Recipe
 
-HAM, SPAM, PROBED = 500, 200, 80
+HAM, SPAM, PROBED = 350, 150, 60
 EDITED_SHARE = 0.1
 DATA_SEED = 9
 ARCHITECTURE = {
@@ -74,7 +74,7 @@ def build(small: bool) -> tuple[Study, NDArray[np.bool_]]:
         SPAM_LOSS: spam[-PROBED:],
     }
     behaviours = {name: texts.loss(whole(chosen)) for name, chosen in asked.items()}
-    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 15), range(201, 209))
+    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 14), range(201, 207))
     study = Study(
         "out_of_distribution",
         texts.problem,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("benchmarks", "curation", "embedded", "hunch_client", "workers")
+FOLDERS = ("benchmarks", "curation", "embedded", "hunch_client", "studies", "workers")
 MODULES = sorted(
     module
     for folder in FOLDERS
