@@ -23,6 +23,7 @@ from tests.networks.conftest import (
 from workers.formats.errors import FormatError
 from workers.formats.models import inspect_model_folder, load_model
 from workers.formats.models_config import checked_configuration
+from workers.influence.replay import replay_cautions
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.encoding.language_models import tokens_apart
 from workers.training.networks.low_rank import LowRankUpdate, add_adapters, merge_adapters
@@ -255,6 +256,19 @@ def test_a_recipe_that_trains_another_part_than_the_model_is_refused(folder):
     problem = TrainingProblem(encoded.architecture, encoded.train, recipe, encoded.loss)
     with pytest.raises(RecipeError, match="is lora, but the model trains last_layers"):
         problem.build_network(0)
+
+
+def test_adapters_under_a_tiny_epsilon_are_cautioned_against(folder):
+    encoded = encoded_pairs(folder, trained_part="lora")
+
+    def cautions(**fields) -> list[str]:
+        recipe = Recipe(**fields)
+        return replay_cautions(
+            TrainingProblem(encoded.architecture, encoded.train, recipe, encoded.loss)
+        )
+
+    assert "low-rank adapters" in cautions(epsilon=1e-8)[0]
+    assert cautions(epsilon=1e-4) == cautions(optimizer="sgd") == []
 
 
 @pytest.mark.parametrize(

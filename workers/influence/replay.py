@@ -212,6 +212,24 @@ def check_replayable(problem: TrainingProblem) -> None:
         )
 
 
+SMOOTH_EPSILON = 1e-5
+"""Of AdamW on adapters; below it their first steps, from gradients of nearly zero, hardly depend on
+the size of the gradient, and the derivative of the run says little about real edits."""
+
+
+def replay_cautions(problem: TrainingProblem) -> list[str]:
+    """Sentences on what makes replay of this recipe possible but poor."""
+    recipe = problem.recipe
+    part = problem.architecture.get("trained_part", recipe.trained_part)
+    if part == "lora" and recipe.optimizer == "adamw" and recipe.epsilon < SMOOTH_EPSILON:
+        return [
+            "low-rank adapters start with gradients of nearly zero, where AdamW with so small an "
+            "epsilon is not smooth: replay predicts edits poorly there; an epsilon of 0.0001 to "
+            "0.001 with a larger learning rate, and warm-up steps, make its predictions useful"
+        ]
+    return []
+
+
 def _shortened(problem: TrainingProblem, steps: int) -> TrainingProblem:
     """The same problem on its first examples, so that one epoch has `steps` full batches."""
     number = min(len(problem.train), steps * problem.recipe.batch_size)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from curation.models import Baseline, BaselineRun, BaselineState
-from workers.influence.replay import NotReplayable, check_replayable
+from workers.influence.replay import NotReplayable, check_replayable, replay_cautions
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, load_baseline, store_parameters
 from workers.tasks.report import JobReport
@@ -61,6 +61,7 @@ class TrainBaseline(Handler):
         try:
             check_replayable(loaded.problem)
             replayable = True
+            warnings += replay_cautions(loaded.problem)
         except NotReplayable as error:
             replayable = False
             warnings.append(str(error))
