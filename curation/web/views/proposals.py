@@ -179,6 +179,7 @@ def _prediction_context(
         "number_of_edits": len(indices),
         "predicted_in": time.perf_counter() - started,
         "with_extra": extra is not None,
+        "method": DEFAULT_METHOD.replace("_", " "),
         "edit_aware": edit_aware,
         "awaited": _awaited(proposal) if rows and extra is None and not edit_aware else None,
     }
