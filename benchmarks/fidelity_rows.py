@@ -218,9 +218,9 @@ def edit_aware_rows(
         estimator = prepare(list(runs), list(one.behaviours), scores)
     except ValueError as error:
         return [Row(title, "edit-aware", "scores", None, reason=str(error)[:160])]
-    predicted = []
+    asked = []
     for row in found.edits["targeted edits"].weights:
         places = np.flatnonzero(row != 1)
-        by_seed = estimator.predict(places, row[places].astype(np.float64))
-        predicted.append(robust_mean(by_seed[:, None, :])[0])
-    return targeted_rows(title, "edit-aware", found, np.stack(predicted), True)
+        asked.append((places, row[places].astype(np.float64)))
+    predicted = robust_mean(estimator.predict_fresh(asked).transpose(1, 0, 2))
+    return targeted_rows(title, "edit-aware", found, predicted, True)
