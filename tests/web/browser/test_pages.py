@@ -60,3 +60,18 @@ def test_the_examples_can_be_worked_by_keyboard(visit: Callable[..., Visit], wor
     page.keyboard.press("Enter")
     page.locator("#panel .side-panel").wait_for()
     assert "sentence number 1" in page.locator("#panel").inner_text()
+
+
+def test_on_a_phone_the_prediction_stands_below_what_moves_it(
+    visit: Callable[..., Visit], world: World
+) -> None:
+    seen = visit(PHONE)
+    seen.sign_in("owner")
+    page = seen.open(f"/proposals/{world.proposal.pk}/")
+
+    def top(selector: str) -> float:
+        box = page.locator(selector).bounding_box()
+        assert box is not None
+        return box["y"]
+
+    assert top("#add") < top("#effects") < top("#hypothesis") < top("#history")
