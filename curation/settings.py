@@ -136,6 +136,15 @@ DATABASES = {
         SERVICES.database_url, conn_max_age=env.int("CONN_MAX_AGE", 60), conn_health_checks=True
     )
 }
+# A server that went without a word is noticed within half a minute; no effect on unix sockets.
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,  # milliseconds
+    **DATABASES["default"].get("OPTIONS", {}),
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {
