@@ -31,6 +31,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "visibility_timeout": settings.JOB_VISIBILITY_TIMEOUT,
+        "socket_connect_timeout": 10,
+        "socket_keepalive": True,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     },
