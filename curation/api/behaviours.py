@@ -34,7 +34,15 @@ from curation.services.token_influence import request_token_influence
 
 router = ApiRouter(tags=["Behaviours"])
 scores_router = ApiRouter(tags=["Influence scores"])
-Method = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9_]+$", examples=["replay"])]
+Method = Annotated[
+    str,
+    Field(
+        description="An influence method: replay, curvature, ekfac, unrolled, projected, …",
+        max_length=40,
+        pattern=r"^[a-z0-9_]+$",
+        examples=["replay"],
+    ),
+]
 PARQUET = "application/vnd.apache.parquet"
 
 

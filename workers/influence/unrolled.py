@@ -13,9 +13,9 @@ For AdamW the same holds in units of D^½, with D (P,) the distance Σ η / √(
 H becomes D^½ H D^½ and t becomes 1, and the decoupled decay multiplies by exp(-decay · Σ η). What
 an example's weight does to v̂ is left out.
 
-Functions of H are exact where one side of the factor of H is at most 2,000, and by Lanczos'
-iteration for other networks of up to 100,000 parameters: on small networks EK-FAC, the paper's
-choice, loses more rank correlation than it saves time. Beyond that, EK-FAC.
+On networks of up to 100,000 parameters functions of H are exact where one side of the factor of H
+is at most 2,000, and by Lanczos' iteration elsewhere: on small networks EK-FAC, the paper's
+choice, ranks worse. Beyond that, EK-FAC.
 
 Cost for each seed and segment: one factor of H or one EK-FAC, about C training epochs for C
 classes, and one epoch of per-example gradients; for Lanczos some tens of products with H, about 3
@@ -25,6 +25,7 @@ epochs each, shared by all behaviours.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -110,9 +111,12 @@ class Unrolled(CheckpointMethod):
 
     def _functions(self, at: Linearised, distance: Tensor) -> _MatrixFunctions:
         """Of D^½ H D^½, in parameters: see `_MatrixFunctions`."""
-        root = distance.sqrt()
         if self.solver == "ekfac":
             return self._by_ekfac(at, distance)
+        if self.solver == "auto" and len(at.parameters) > LARGEST_BY_LANCZOS:
+            with suppress(CoverageError):
+                return self._by_ekfac(at, distance)
+        root = distance.sqrt()
         matrix = GaussNewton(at)
         decomposed = None if self.solver == "lanczos" else matrix.eigendecomposition(root)
         if decomposed is not None:
@@ -127,11 +131,6 @@ class Unrolled(CheckpointMethod):
             )
         if self.solver == "exact":
             raise ValueError("this network is too large for an exact decomposition")
-        if matrix.size > LARGEST_BY_LANCZOS and self.solver == "auto":
-            try:
-                return self._by_ekfac(at, distance)
-            except CoverageError:
-                pass
         return _MatrixFunctions(
             root,
             lambda rows, functions: _by_lanczos(matrix, root, rows, functions),
