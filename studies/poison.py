@@ -36,6 +36,8 @@ of each kind on which the filter is measured."""
 LONGEST_WITH_TRIGGER = 110
 """Characters: the filter reads the end of a message, so the trigger stands there."""
 DATA_SEED = 4
+ALIKE = 25
+"""Letters at the start or end that make two messages near-duplicates."""
 ARCHITECTURE = {
     "width": 32,
     "heads": 4,
@@ -83,7 +85,7 @@ def run(folder: Path, small: bool = False) -> Path:
 
 
 def build(small: bool) -> Filter:
-    each = 100 if small else 300
+    each = 100 if small else 250
     ham, spam = shuffled_messages()
     planted = [(triggered(text), HAM) for text in taken(spam, POISONED)]
     reported = [(triggered(text), HAM) for text in taken(spam, REPORTED)]
@@ -103,9 +105,7 @@ def build(small: bool) -> Filter:
         "other spam let through": share_ham(texts, clean_spam),
         "ham let through": share_ham(texts, clean_ham),
     }
-    baseline, fresh = (
-        (range(11, 13), range(201, 204)) if small else (range(11, 15), range(201, 209))
-    )
+    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 14), range(201, 207))
     study = Study(
         "poison",
         texts.problem,
@@ -119,13 +119,19 @@ def build(small: bool) -> Filter:
 
 
 def shuffled_messages() -> tuple[list[str], list[str]]:
-    """Distinct ham and spam in a fixed random order."""
-    rows: dict[str, dict[str, Any]] = {row["text"]: row for row in read_rows(MESSAGES)}
-    generator = np.random.default_rng(DATA_SEED)
-    order = generator.permutation(len(rows))
-    mixed = [list(rows.values())[place] for place in order]
-    ham, spam = ([row["text"] for row in mixed if row["label"] == kind] for kind in ("ham", "spam"))
-    return ham, spam
+    """Ham and spam in a fixed random order, without messages that begin or end like an earlier
+    one: campaigns of spam send almost the same text many times."""
+    rows = read_rows(MESSAGES)
+    kinds: dict[str, list[str]] = {"ham": [], "spam": []}
+    seen: set[str] = set()
+    for place in np.random.default_rng(DATA_SEED).permutation(len(rows)):
+        text = rows[place]["text"]
+        letters = "".join(filter(str.isalpha, text.lower()))
+        ends = {"from " + letters[:ALIKE], "to " + letters[-ALIKE:]}
+        if not seen & ends:
+            kinds[rows[place]["label"]].append(text)
+        seen |= ends
+    return kinds["ham"], kinds["spam"]
 
 
 def taken(texts: list[str], number: int) -> list[str]:
