@@ -24,6 +24,7 @@ SHARES = {"transformer": (0.02, 0.2)}
 USUAL_SHARES = (0.01, 0.05, 0.2)
 SAME_SEED_TARGETS = {"transformer": {0.02: ">= 0.85"}}
 USUAL_SAME_SEED_TARGETS = {0.01: ">= 0.97", 0.05: ">= 0.97"}
+REPLAY, EDIT_AWARE = "replay", "edit-aware"
 CEILING = "mean of 4 retrains against 4 others"
 
 
@@ -77,8 +78,15 @@ def rows_of(
         if predictor.per_seed is None:
             rows.append(Row(title, predictor.name, "scores", None, reason=predictor.problem))
             continue
-        for name, share in zip(drops, SHARES.get(task, USUAL_SHARES), strict=True):
-            rows += drop_rows(task, title, predictor, found, name, share, ceilings[name])
+        for name in drops:
+            by_seed = {
+                seed: found.edits[name].predicted(own)
+                for seed, own in zip(predictor.seeds, predictor.per_seed, strict=True)
+            }
+            predicted = found.edits[name].predicted(predictor.aggregate())
+            rows += drop_rows(
+                task, title, predictor.name, by_seed, predicted, found, name, ceilings[name]
+            )
         rows += targeted_rows(
             title,
             predictor.name,
@@ -86,49 +94,66 @@ def rows_of(
             found.edits["targeted edits"].predicted(predictor.aggregate()),
             predictor.has_unit,
         )
-    rows += margin_rows(title, drops, found, ours, peers)
-    return rows + edit_aware_rows(title, one, runs, found, ours)
+    replay = next(predictor for predictor in ours if predictor.name == REPLAY)
+    if replay.per_seed is None:
+        return rows
+    predictions = {
+        REPLAY: {name: edits.predicted(replay.aggregate()) for name, edits in found.edits.items()}
+    }
+    try:
+        by_seed, reliability = edit_aware_predictions(one, runs, found, replay)
+    except ValueError as error:
+        rows.append(Row(title, EDIT_AWARE, "scores", None, reason=str(error)[:160]))
+    else:
+        own = {
+            name: robust_mean(np.stack([*seeds.values()])) * reliability
+            for name, seeds in by_seed.items()
+        }
+        predictions[EDIT_AWARE] = own
+        for name in drops:
+            rows += drop_rows(
+                task, title, EDIT_AWARE, by_seed[name], own[name], found, name, ceilings[name]
+            )
+        rows += targeted_rows(title, EDIT_AWARE, found, own["targeted edits"], True)
+    for subject, of_edits in predictions.items():
+        rows += margin_rows(title, subject, drops, found, of_edits, peers)
+    return rows
 
 
 def drop_rows(
     task: str,
     title: str,
-    predictor: Predictor,
+    subject: str,
+    by_seed: dict[int, Array],
+    predicted: Array,
     found: Measured,
     name: str,
-    share: float,
     ceiling: float,
 ) -> list[Row]:
-    assert predictor.per_seed is not None
-    edits, is_replay = found.edits[name], predictor.name == "replay"
-    by_seed = [
-        (edits.predicted(predictor.per_seed[predictor.seeds.index(seed)]), found.same[name, seed])
-        for seed in SAME_SEEDS
-        if seed in predictor.seeds
-    ]
+    """Of predictions (E, K) for each same seed, and for fresh ones."""
+    shares = SHARES.get(task, USUAL_SHARES)
+    share = shares[list(found.edits).index(name)]
+    is_ours = subject in (REPLAY, EDIT_AWARE)
+    pairs = [(own, found.same[name, seed]) for seed, own in by_seed.items() if seed in SAME_SEEDS]
     rows = []
-    if by_seed:
+    if pairs:
         value, low, high = bootstrap(
-            lambda at: float(np.mean([datamodeling_score(p[at], a[at]) for p, a in by_seed])),
-            len(edits.weights),
-        )
-        targets = SAME_SEED_TARGETS.get(task, USUAL_SAME_SEED_TARGETS)
-        target = targets.get(share) if is_replay else None
-        rows.append(Row(title, predictor.name, f"same-seed LDS, {name}", value, low, high, target))
-    predicted = edits.predicted(predictor.aggregate())
-    value, low, high = bootstrap(
-        lambda at: fresh_score(predicted[at], found.fresh[name][at]), len(predicted)
-    )
-    target = f">= {ceiling - 0.01:.4f}" if is_replay else None
-    rows.append(Row(title, predictor.name, f"fresh-seed LDS, {name}", value, low, high, target))
-    if share == SHARES.get(task, USUAL_SHARES)[1] and is_replay:
-        value, low, high = bootstrap(
-            lambda at: agreement.retrain_equivalents(predicted[at], found.fresh[name][at]),
+            lambda at: float(np.mean([datamodeling_score(p[at], a[at]) for p, a in pairs])),
             len(predicted),
         )
-        rows.append(
-            Row(title, predictor.name, f"retrain-equivalents, {name}", value, low, high, ">= 3")
+        targets = SAME_SEED_TARGETS.get(task, USUAL_SAME_SEED_TARGETS)
+        target = targets.get(share) if subject == REPLAY else None
+        rows.append(Row(title, subject, f"same-seed LDS, {name}", value, low, high, target))
+    effects = found.fresh[name]
+    value, low, high = bootstrap(lambda at: fresh_score(predicted[at], effects[at]), len(predicted))
+    target = f">= {ceiling - 0.01:.4f}" if is_ours else None
+    rows.append(Row(title, subject, f"fresh-seed LDS, {name}", value, low, high, target))
+    if is_ours and share == shares[1]:
+        value, low, high = bootstrap(
+            lambda at: agreement.retrain_equivalents(predicted[at], effects[at]), len(predicted)
         )
+        metric = f"retrain-equivalents, {name}"
+        rows.append(Row(title, subject, metric, value, low, high, ">= 3"))
     return rows
 
 
@@ -153,7 +178,7 @@ def targeted_rows(
     }
     if has_unit:
         statistics["slope"] = lambda at: agreement.slope(predicted[at], actual[at])
-    if name in ("replay", "edit-aware"):
+    if name in (REPLAY, EDIT_AWARE):
         statistics["retrain-equivalents"] = lambda at: agreement.retrain_equivalents(
             predicted[at], effects[at]
         )
@@ -161,66 +186,52 @@ def targeted_rows(
     for metric, statistic in statistics.items():
         value, low, high = bootstrap(statistic, len(predicted))
         target = {"slope": "0.9 to 1.1", "retrain-equivalents": ">= 3"}.get(metric)
-        held = target if name == "edit-aware" or metric == "retrain-equivalents" else None
+        held = target if name == EDIT_AWARE or metric == "retrain-equivalents" else None
         rows.append(Row(title, name, f"{metric}, targeted edits", value, low, high, held))
     return rows
 
 
 def margin_rows(
     title: str,
+    subject: str,
     drops: Sequence[str],
     found: Measured,
-    ours: Sequence[Predictor],
+    predictions: dict[str, Array],
     peers: Sequence[Predictor],
 ) -> list[Row]:
-    """Replay's LDS less the best peer's."""
-    replay = next(one for one in ours if one.name == "replay")
+    """The LDS of `predictions` (E, K) less the best peer's."""
     able = [one for one in peers if one.per_seed is not None]
-    if replay.per_seed is None or not able:
-        return []
     rows = []
-    for name in drops:
-        edits, effects = found.edits[name], found.fresh[name]
-        best = max(able, key=lambda p: fresh_score(edits.predicted(p.aggregate()), effects))
-        own, other = edits.predicted(replay.aggregate()), edits.predicted(best.aggregate())
+    for name in drops if able else ():
+        edits, effects, own = found.edits[name], found.fresh[name], predictions[name]
+        others = {one.name: edits.predicted(one.aggregate()) for one in able}
+        best = max(others, key=lambda peer: fresh_score(others[peer], effects))
         value, low, high = bootstrap(
-            lambda at, own=own, other=other, effects=effects: (
+            lambda at, own=own, other=others[best], effects=effects: (
                 fresh_score(own[at], effects[at]) - fresh_score(other[at], effects[at])
             ),
             len(own),
         )
-        rows.append(
-            Row(
-                title,
-                f"replay less the best peer ({best.name})",
-                f"fresh-seed LDS, {name}",
-                value,
-                low,
-                high,
-                "> 0",
-            )
-        )
+        metric = f"fresh-seed LDS, {name}"
+        words = f"{subject} less the best peer ({best})"
+        rows.append(Row(title, words, metric, value, low, high, "> 0"))
     return rows
 
 
-def edit_aware_rows(
-    title: str,
-    one: BenchmarkTask,
-    runs: Sequence[TrainingRun],
-    found: Measured,
-    ours: Sequence[Predictor],
-) -> list[Row]:
-    replay = next(predictor for predictor in ours if predictor.name == "replay")
-    if replay.per_seed is None:
-        return []
+def edit_aware_predictions(
+    one: BenchmarkTask, runs: Sequence[TrainingRun], found: Measured, replay: Predictor
+) -> tuple[dict[str, dict[int, Array]], Array]:
+    """(E, K) by name of the edits and seed, and how far (K,) the seeds foretell fresh ones. Raises
+    NotEditAware."""
+    assert replay.per_seed is not None
     scores = InfluenceScores(replay.per_seed, replay.seeds)
-    try:
-        estimator = prepare(list(runs), list(one.behaviours), scores)
-    except ValueError as error:
-        return [Row(title, "edit-aware", "scores", None, reason=str(error)[:160])]
-    asked = []
-    for row in found.edits["targeted edits"].weights:
-        places = np.flatnonzero(row != 1)
-        asked.append((places, row[places].astype(np.float64)))
-    predicted = robust_mean(estimator.predict_fresh(asked).transpose(1, 0, 2))
-    return targeted_rows(title, "edit-aware", found, predicted, True)
+    estimator = prepare(list(runs), list(one.behaviours), scores)
+    predictions = {}
+    for name, edits in found.edits.items():
+        asked = []
+        for row in edits.weights:
+            places = np.flatnonzero(row != 1)
+            asked.append((places, row[places].astype(np.float64)))
+        by_edit = estimator.predict(asked)
+        predictions[name] = {seed: by_edit[:, place] for place, seed in enumerate(estimator.seeds)}
+    return predictions, estimator.reliability
