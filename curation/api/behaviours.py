@@ -155,7 +155,7 @@ class InfluenceOut(Schema):
         return str(influence.scores_file_id)
 
 
-class TokenOut(Schema):
+class ScoredTokenOut(Schema):
     text: str
     score: float = Field(description="In the behaviour's unit per unit of the token's weight.")
 
@@ -164,7 +164,7 @@ class ExampleTokens(Schema):
     example_id: str
     train_index: int
     score: float = Field(description="The sum of its tokens' scores.")
-    tokens: list[TokenOut]
+    tokens: list[ScoredTokenOut]
 
 
 class ScoreSlice(Schema):
