@@ -52,7 +52,7 @@ def scatter_plot(points: Sequence[Point], *, title: str, x_name: str, y_name: st
         x = across(point.x)
         parts.append(
             f'<path d="M{x:.1f} {up(point.low):.1f}V{up(point.high):.1f}" '
-            f'stroke="{COLOURS[place % 6]}" stroke-opacity="0.5"/>'
+            f'stroke="{colour_of(place)}" stroke-opacity="0.5"/>'
         )
         parts.append(mark(place, x, up(point.y)))
     for place, group in enumerate(groups):
@@ -71,5 +71,10 @@ def mark(place: int, x: float, y: float) -> str:
         "cross": f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8",
         "bar": f"M{x - 5:.1f} {y:.1f}h10",
     }
-    colour = COLOURS[place % len(COLOURS)]
+    colour = colour_of(place)
     return f'<path d="{paths[MARKS[place % len(MARKS)]]}" fill="{colour}" stroke="{colour}"/>'
+
+
+def colour_of(place: int) -> str:
+    """With its mark, different for each of 36 groups."""
+    return COLOURS[(place + place // len(MARKS)) % len(COLOURS)]
