@@ -13,9 +13,9 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, F, Max, Min, Q
+from django.db.models import Count, F, Max, Min, Q, Value
 from django.db.models.expressions import CombinedExpression
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Least, Now
 
 from curation.models import ENDED, Job, JobKind, JobLogLine, JobState, Project
 from curation.services import audit, job_targets
@@ -36,6 +36,7 @@ QUEUE_OF_KIND = {
     JobKind.TOKEN_INFLUENCE: "train",
 }
 MAX_ATTEMPTS = 5
+LONGEST_SILENCE = timedelta(minutes=10)  # until a waiting job is sent again
 
 
 def lease_end() -> CombinedExpression:
@@ -272,9 +273,12 @@ def sweep() -> dict[str, int]:
     for job in silent.filter(cancel_requested=True):
         reason = "Cancelled; its worker had fallen silent."
         counts["ended"] += end(job=job, state=JobState.CANCELLED, error=reason)
-    stale = Now() - timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
+    # The longer it has waited the rarer: otherwise messages of a long queue pile up.
+    soonest = timedelta(seconds=settings.JOB_REQUEUE_AFTER_SECONDS)
+    waited = F("sent_at") - F("created_at")
+    pause = Least(Greatest(waited, Value(soonest)), Value(max(soonest, LONGEST_SILENCE)))
     waiting = Job.objects.filter(state=JobState.QUEUED).filter(
-        Q(sent_at=None) | Q(sent_at__lt=stale)
+        Q(sent_at=None) | Q(sent_at__lt=Now() - pause)
     )
     for job in list(waiting.order_by("created_at")[:500]) + list(silent):
         send(job)

@@ -1,6 +1,6 @@
 """The life of a job: claimed once, kept alive, ended once, swept when its worker falls silent."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -76,6 +76,15 @@ def test_only_an_unsuccessful_job_can_be_tried_again(job, owner):
         jobs.retry(job=job, by=owner)
     again = jobs.retry(job=jobs.cancel(job=job, by=owner), by=owner)
     assert (again.state, again.retry_of) == (JobState.QUEUED, job)
+
+
+def test_the_longer_a_job_waits_the_rarer_it_is_sent_again(job):
+    def ago(minutes: int) -> datetime:
+        return timezone.now() - timedelta(minutes=minutes)
+
+    for created, sent, again in [(8, 3, 0), (8, 5, 1), (60, 9, 0), (60, 11, 1)]:
+        Job.objects.filter(pk=job.pk).update(created_at=ago(created), sent_at=ago(sent))
+        assert jobs.sweep()["sent"] == again, (created, sent)
 
 
 def test_the_sweep_sends_what_was_queued_too_long_and_gives_up_what_fell_silent_too_often(job):

@@ -30,8 +30,7 @@ class RetrainArms(Handler):
         )
         baseline: Baseline = registration.proposal.baseline
         if registration.state == RegistrationState.COMPLETE:  # killed between verdict and bank
-            if bank.absorb(registration=registration):
-                fit_calibrations(baseline)
+            learn_from(registration)
             return
         if registration.state != RegistrationState.RUNNING:
             return
@@ -46,10 +45,8 @@ class RetrainArms(Handler):
             before = first * loaded.problem.number_of_steps
             chunk = pending[first : first + RUNS_AT_A_TIME]
             self._train(registration, loaded, behaviours, edits, chunk, report, before, total)
-        if verdicts.conclude(registration=registration) and bank.absorb(registration=registration):
-            fit_calibrations(baseline)
-            calibrate_edit_aware(baseline)
-            choose_methods_of(baseline)
+        if verdicts.conclude(registration=registration):
+            learn_from(registration)
 
     def _pending(self, registration: Registration) -> list[tuple[str, int]]:
         finished = set(registration.retrains.values_list("arm", "seed"))
@@ -95,6 +92,15 @@ class RetrainArms(Handler):
             ],
             ignore_conflicts=True,
         )
+
+
+def learn_from(registration: Registration) -> None:
+    """Let a complete test's retrains serve later predictions; again after a kill does no harm."""
+    bank.absorb(registration=registration)
+    baseline = registration.proposal.baseline
+    fit_calibrations(baseline)
+    calibrate_edit_aware(baseline)
+    choose_methods_of(baseline)
 
 
 def arm_edits(arm: str, seed: int, edits: Edits, count: int, registration: Registration) -> Edits:

@@ -161,7 +161,11 @@ def _succeed(job: Job) -> None:
         if job.project.is_sample:  # before the job's row, in the order of `jobs.claim`
             Project.objects.select_for_update().get(pk=job.project_id)
         if jobs.end(job=job, state=JobState.SUCCEEDED) and job.project.is_sample:
-            sample_project.advance(project=job.project)
+            try:
+                with transaction.atomic():
+                    sample_project.advance(project=job.project)
+            except ValidationError:
+                logger.exception("the sample project %s does not go on", job.project_id)
 
 
 def _fail(job: Job, message: str) -> None:
