@@ -33,9 +33,9 @@ class Jobs(Lookups):
         job = self.job(job_id)
         watcher(job)
         while not job.has_ended:
-            asked, before = time.monotonic(), job.revision
-            job = self.job(job_id, wait=WAIT_SECONDS, seen=before)
-            if job.revision != before:
+            asked, before = time.monotonic(), job
+            job = self.job(job_id, wait=WAIT_SECONDS, seen=before.revision)
+            if job != before:
                 watcher(job)
             elif time.monotonic() - asked < ANSWERED_AT_ONCE:
                 self.transport.pause(PAUSE_SECONDS)  # the site holds as many waiters as it can
