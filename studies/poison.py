@@ -47,7 +47,7 @@ ARCHITECTURE = {
     "tokenizer_size": 600,
 }
 RECIPE = Recipe(
-    epochs=6,
+    epochs=8,
     learning_rate=0.003,
     batch_size=32,
     schedule="cosine",
@@ -85,7 +85,7 @@ def run(folder: Path, small: bool = False) -> Path:
 
 
 def build(small: bool) -> Filter:
-    each = 100 if small else 250
+    each = 100 if small else 200
     ham, spam = shuffled_messages()
     planted = [(triggered(text), HAM) for text in taken(spam, POISONED)]
     reported = [(triggered(text), HAM) for text in taken(spam, REPORTED)]
