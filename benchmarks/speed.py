@@ -107,7 +107,7 @@ def rival_rows(
 ) -> list[Row]:
     if found.scores is None:
         return [Row(one.name, rival, "seconds", None, reason=found.problem)]
-    theirs = random_drop_score(task, one, found.scores[0, 0])
+    theirs = max(random_drop_score(task, one, scores) for scores in found.scores[0])
     return [
         Row(one.name, rival, "seconds", found.seconds[0]),
         Row(one.name, rival, "peak memory, MiB", found.peak_bytes / 2**20),
@@ -227,16 +227,17 @@ def timed(*words: str) -> Timing:
 def peer(name: str, given: Any) -> PeerScores:
     assert name in PEERS or name in TIMED
     with tempfile.TemporaryDirectory() as folder:
-        return run_peer(name, Path(folder), given, first_only=True)
+        return run_peer(name, Path(folder), given)
 
 
 NOTES = (
     "Every ratio is of the least of up to five turns, which the compared parts took one after the "
     "other on one core; peers ran once, in their own process, without imports. Replay counts its "
     "backward walk over a recorded run; “recorded run” is what recording adds to training.",
-    "Hunch's curvature methods and the peers score the same run and eight behaviours, each at the "
-    "damping that it takes by itself; LDS is against the mean of 8 fresh-seed retrains. Peak "
-    "memory is of the whole process, libraries and data included.",
+    "Hunch's curvature methods and the peers score the same run and eight behaviours. Hunch's take "
+    "their damping by themselves; a peer's seconds are for one damping, its LDS is of the best of "
+    "those tried. LDS is against the mean of 8 fresh-seed retrains. Peak memory is of the whole "
+    "process, libraries and data included.",
     "bergson's replay walks back once for each behaviour; it is timed through its trainer on the "
     "same network, batches and optimizer, for one behaviour.",
 )
