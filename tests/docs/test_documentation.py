@@ -102,7 +102,9 @@ def test_every_shell_sample_is_valid_shell(page):
 
 
 def test_the_table_of_settings_names_all_that_the_code_reads_and_nothing_else():
-    table = re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    table = re.findall(
+        r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
+    )
     assert len(table) == len(set(table))
     assert set(table) == settings_in_code()
 
