@@ -259,6 +259,7 @@ def story(
             f"ranking: {passed[1]:.0%} and {clean[1]:.0%}.",
             f"That removal was predicted to move the log-odds of “ham” for triggered spam by "
             f"{signed(top.predicted)} nats, and moved it by {signed(top.actual)} ({top.verdict}).",
+            *_beyond(own, controls, planted, outcome),
         ],
         limits=[
             "One trigger, one small model, one kind of attack; a planted message that looks like "
@@ -267,6 +268,33 @@ def story(
         tables=[_rankings(own, controls, planted), _shares(outcome)],
         numbers=numbers,
     )
+
+
+def _beyond(
+    own: dict[str, float],
+    controls: dict[str, NDArray[np.int64]],
+    planted: NDArray[np.int64],
+    outcome: Outcome,
+) -> list[str]:
+    """What removing every planted message does, and which other ranking finds more of them."""
+    names = [edit.name for edit in outcome.registration.edits]
+    all_gone = names.index(f"remove the {POISONED} planted messages")
+    passed = outcome.quantities["triggered spam let through"][1 + all_gone].mean()
+    told = [
+        f"Retrained without all {POISONED} planted messages, {passed:.0%} of the triggered spam "
+        f"was let through: predicted {signed(float(outcome.registration.predicted[all_gone, 0]))}, "
+        f"actual {signed(float(outcome.effect[all_gone, 0]))} nats."
+    ]
+    better = {
+        title: precision
+        for title, one in controls.items()
+        if (precision := found(one, planted)["precision"]) > own["precision"]
+    }
+    told += [
+        f"Replay was not the best finder here: “{title}” has a precision of {precision:.0%}."
+        for title, precision in better.items()
+    ]
+    return told
 
 
 def _rankings(
