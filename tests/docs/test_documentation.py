@@ -79,7 +79,7 @@ def test_every_management_command_in_the_documentation_exists(page):
 def test_every_hunch_command_in_the_documentation_exists(page):
     known = set(hunch_commands())
     groups = {path[0] for path in known if len(path) == 2}
-    for words in re.findall(r"^\s*hunch ((?:[a-z]+ ?)+)", code_of(page), re.MULTILINE):
+    for words in re.findall(r"^\s*hunch ((?:[a-z][a-z-]* ?)+)", code_of(page), re.MULTILINE):
         name, *rest = words.split()
         path = (name, rest[0]) if name in groups and rest else (name,)
         assert path in known, f"hunch {words}"
