@@ -74,7 +74,7 @@ def test_the_plan_stands_before_any_retrain(tmp_path, monkeypatch):
 
     study, places = reversal.build(small=True)
     recipe = replace(study.problem.recipe, epochs=1)
-    study = replace(study, problem=replace(study.problem, recipe=recipe), baseline_seeds=(11,))
+    study = replace(study, problem=replace(study.problem, recipe=recipe))
     monkeypatch.setattr("studies.study.train_many", refused)
     plan = register(study, reversal.edits_of(study, places, True), attribute(study), tmp_path)
     with pytest.raises(RuntimeError):
