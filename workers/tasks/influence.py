@@ -60,7 +60,7 @@ class Attribute(Handler):
         self._save(baseline, name, behaviours, scores)
         fit_calibration(baseline, name)
         if name == DEFAULT_METHOD:
-            report.stage("Linearising the trained networks")
+            report.stage("Preparing edit-aware predictions")
             calibrate_edit_aware(baseline)
         choose_methods_of(baseline)
 
