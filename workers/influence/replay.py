@@ -195,7 +195,7 @@ class Replay(InfluenceMethod):
 
 TIMED_STEPS = 5
 LONGEST_UNSAVED = 5_000
-"""Steps of a small network that are walked again after a kill: about ten seconds."""
+"""Steps of a small network that are walked again after a kill: some seconds."""
 
 
 def check_replayable(problem: TrainingProblem) -> None:
