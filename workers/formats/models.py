@@ -19,7 +19,11 @@ from workers.formats.chat_templates import ChatTemplate, read_chat_template
 from workers.formats.errors import FormatError
 from workers.formats.models_config import CheckedConfiguration, checked_configuration
 from workers.formats.models_json import parse_json_object, short
-from workers.formats.models_safetensors import TensorEntry, read_safetensors_header
+from workers.formats.models_safetensors import (
+    TensorEntry,
+    check_index,
+    read_safetensors_header,
+)
 from workers.formats.models_tokenizer import (
     LONGEST_TEMPLATE,
     check_tokenizer,
@@ -263,20 +267,8 @@ def check_weights(files: Mapping[str, Path], limits: ModelLimits) -> list[Tensor
     if not entries:
         raise FormatError(file=shards[0], rule="holds no tensor")
     if INDEX in files:
-        check_index(read_json(files, INDEX, limits), where)
+        check_index(read_json(files, INDEX, limits), where, INDEX)
     return entries
-
-
-def check_index(index: Mapping[str, Any], where: Mapping[str, str]) -> None:
-    mapping = index.get("weight_map")
-    if not isinstance(mapping, dict):
-        raise FormatError(file=INDEX, field="weight_map", rule="must be an object")
-    for tensor, shard in mapping.items():
-        if where.get(tensor) != shard:
-            raise FormatError(file=INDEX, field=tensor, rule="is not in the shard the index names")
-    for tensor in where:
-        if tensor not in mapping:
-            raise FormatError(file=INDEX, field=tensor, rule="is missing from the index")
 
 
 def check_tokenizer_files(
@@ -293,9 +285,7 @@ def check_tokenizer_files(
         check_tokenizer({"model": model}, "vocab.json", vocabulary_size)
     elif "vocab.txt" not in files:
         raise FormatError(file="tokenizer.json", rule="is missing")
-    for name in ("tokenizer_config.json", "generation_config.json"):
-        if name not in files:
-            continue
+    for name in files.keys() & {"tokenizer_config.json", "generation_config.json"}:
         raw = read_json(files, name, limits)
         for key in ("auto_map", "trust_remote_code"):
             if key in raw:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,16 @@ def check_coverage(entries: list[TensorEntry], available: int, file: str) -> Non
         place = entry.end
     if place != available:
         raise FormatError(file=file, rule=f"{available - place} bytes belong to no tensor")
+
+
+def check_index(index: Mapping[str, Any], where: Mapping[str, str], file: str) -> None:
+    """An index must name exactly the tensors that exist, each with its shard."""
+    mapping = index.get("weight_map")
+    if not isinstance(mapping, dict):
+        raise FormatError(file=file, field="weight_map", rule="must be an object")
+    for tensor, shard in mapping.items():
+        if where.get(tensor) != shard:
+            raise FormatError(file=file, field=tensor, rule="is not in the shard the index names")
+    for tensor in where:
+        if tensor not in mapping:
+            raise FormatError(file=file, field=tensor, rule="is missing from the index")
