@@ -35,7 +35,7 @@ from workers.evidence.calibration import Calibration
 from workers.evidence.conformal import calibrate
 from workers.evidence.intervals import retrain_noise_from_baseline
 from workers.evidence.records import FloatArray
-from workers.influence.edit_aware import EditAware, over_seeds, prepare
+from workers.influence.edit_aware import EditAware, prepare
 from workers.influence.replay import Replay
 from workers.training.batched import train_many
 from workers.training.trainer import train
@@ -159,7 +159,7 @@ def edit_aware_rows(
 
     def predicted(plan: Sequence[BankEdit]) -> FloatArray:
         edits = [(edit.train_indices, edit.weights) for edit in plan]
-        return over_seeds(estimator.predict_fresh(edits))
+        return estimator.over_seeds(estimator.predict_fresh(edits))
 
     held_out = replace(held_out, predicted=predicted(held_out.plan))
     banks = [

@@ -20,7 +20,7 @@ from benchmarks.problems import (
     weights_of_edits,
 )
 from benchmarks.report import Report, Row
-from workers.influence.edit_aware import over_seeds, prepare
+from workers.influence.edit_aware import prepare
 from workers.influence.replay import Replay
 from workers.training.batched import train_many
 from workers.training.recipe import Recipe
@@ -129,7 +129,7 @@ def measure(one: BenchmarkTask, developed_on: bool) -> list[Row]:
             began = time.perf_counter()
             by_seed = estimator.predict(edits)
             seconds.append((time.perf_counter() - began) / len(edits))
-            aware = over_seeds(by_seed)[own, own]
+            aware = estimator.over_seeds(by_seed)[own, own]
             first = [
                 (weight - 1) * scores.aggregate()[indices, k].astype(float).sum()
                 for k, indices in enumerate(chosen)

@@ -175,6 +175,12 @@ def test_it_foretells_the_size_of_targeted_edits(trained, estimator, weight, sig
     assert abs(np.log(aware)) < abs(np.log(first)) + 0.05
 
 
+def test_one_large_prediction_counts_like_the_others_while_its_seeds_scores_are_ordinary(estimator):
+    by_seed = np.zeros((1, 2, 4))
+    by_seed[0, 0] = 10
+    np.testing.assert_allclose(estimator.over_seeds(by_seed), np.full((1, 4), 5.0))
+
+
 def test_reliability_is_the_share_of_mean_scores_that_fresh_seeds_repeat():
     generator = np.random.default_rng(0)
     truth = generator.standard_normal((20_000, 1))

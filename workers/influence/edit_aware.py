@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from workers.influence.behaviours import Behaviour
 from workers.influence.deviation import STAGES, Deviation, Edit, follow
 from workers.influence.deviation_basis import DIRECTIONS, GROUPS
-from workers.influence.ensembles import robust_mean
+from workers.influence.ensembles import seed_weights
 from workers.influence.interface import InfluenceScores, Progress, shared_problem
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
@@ -87,6 +87,13 @@ class EditAware:
     def predict_fresh(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         """(E, S, K) the same for retrains with fresh seeds, as far as each seed foretells them."""
         return self.predict(edits) * self.reliability
+
+    def over_seeds(self, by_seed: Array) -> Array:
+        """(E, K) means over the seeds of predictions (E, S, K). A seed counts as its scores do in
+        `robust_mean`: the scores show a bad seed, a single number that is larger than others does
+        not."""
+        weights = seed_weights(self.scores)
+        return np.asarray((by_seed * weights).sum(1) / weights.sum(0), np.float64)
 
     def _predict(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         changes = torch.zeros(self.scores.shape[1], len(edits))
@@ -151,11 +158,6 @@ def reliability(per_seed: NDArray[np.float32]) -> Array:
     between = (products.sum((1, 2)) - own) / (seeds * (seeds - 1))
     single = np.clip(between / np.maximum(own / seeds, 1e-300), 0.0, 1.0)
     return np.asarray(seeds * single / (1 + (seeds - 1) * single), np.float64)
-
-
-def over_seeds(by_seed: Array) -> Array:
-    """(E, K) robust means over the seeds of predictions (E, S, K)."""
-    return np.stack([robust_mean(one[:, None, :])[0] for one in by_seed])
 
 
 def _check(problem: TrainingProblem, runs: Sequence[TrainingRun]) -> None:

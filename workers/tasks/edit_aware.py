@@ -14,7 +14,7 @@ from curation.services.files import local_path
 from curation.services.predictions import save_effects
 from workers.evidence.bank import edit_shape
 from workers.evidence.calibration import EditPart
-from workers.influence.edit_aware import EditAware, NotEditAware, over_seeds, prepare
+from workers.influence.edit_aware import EditAware, NotEditAware, prepare
 from workers.influence.interface import InfluenceScores, Progress
 from workers.tasks.calibrations import Predict, fit_calibration, method_influences
 from workers.tasks.handler import Handler
@@ -45,7 +45,7 @@ class PredictProposal(Handler):
         effects = calibrated_effects(
             baseline=proposal.baseline,
             influences=influences,
-            parts=[EditPart(shape.kind, shape.size, over_seeds(by_seed)[0])],
+            parts=[EditPart(shape.kind, shape.size, estimator.over_seeds(by_seed)[0])],
             per_seed=list(by_seed[0].T),
             weights=weights,
             estimate=Estimate.EDIT_AWARE,
@@ -89,7 +89,7 @@ def edit_aware_prediction(influences: list[Influence]) -> Predict:
     Raises NotEditAware where the baseline's problem does not fit.
     """
     estimator = prepared(influences[0].baseline_id, tuple(one.pk for one in influences))
-    return lambda edits: over_seeds(estimator.predict_fresh(edits))
+    return lambda edits: estimator.over_seeds(estimator.predict_fresh(edits))
 
 
 @lru_cache(maxsize=1)
