@@ -23,8 +23,9 @@ a mean score that fresh seeds repeat: from the correlation r of single seeds' sc
 of Spearman and Brown (1910), S r / (1 + (S - 1) r). Predictions of the fresh-seed mean carry it.
 `agreement` tells how far to trust all this: the correlation of the linear response with replay.
 
-Cost: prepared once a seed for the Jacobians of all outputs at STAGES states; each edit then takes
-STRIDES products of size N·C × r, with r ≤ DIRECTIONS + K, many edits at a time.
+Cost: prepared once a seed by projecting the Jacobians of all outputs, N·C·P entries, to 2r columns
+at STAGES states, many times the work of training; each edit then takes STRIDES products of size
+N·C × r, with r ≤ DIRECTIONS + K, many edits at a time.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ Indices = NDArray[np.int64]
 
 LARGEST_STATE = 1 << 30
 """Bytes of what is kept of one seed."""
+LARGEST_WORK = 150_000_000
+"""Entries of the Jacobian of all outputs, N·C·P, whose projection takes most of the preparation."""
 PROBES = 64
 """Random changes of all weights on which the linear response is compared with replay."""
 EDITS_AT_A_TIME = 32
@@ -124,7 +127,7 @@ def prepare(
     """Prepare every run whose seed has `scores` (replay's, for the same behaviours).
 
     Raises NotEditAware for next-token losses, runs without a trajectory, and problems whose state
-    would exceed LARGEST_STATE.
+    or work would exceed LARGEST_STATE or LARGEST_WORK.
     """
     _check(shared_problem(runs), runs)
     by_seed = {run.seed: run for run in runs}
@@ -168,7 +171,13 @@ def _check(problem: TrainingProblem, runs: Sequence[TrainingRun]) -> None:
     run, number = runs[0], len(problem.train)
     one = problem.examples.select(torch.arange(1))
     outputs = problem.build_network(run.seed).eval()(**one.inputs).shape[1]
-    groups = min(GROUPS, run.parameters.numel())
+    parameters = run.parameters.numel()
+    if number * outputs * parameters > LARGEST_WORK:
+        raise NotEditAware(
+            f"{parameters:,} parameters of {number:,} examples with {outputs} outputs would take "
+            "longer to follow than retraining takes"
+        )
+    groups = min(GROUPS, parameters)
     size = STAGES * number * (2 * outputs * DIRECTIONS + groups) * run.parameters.element_size()
     if size > LARGEST_STATE:
         raise NotEditAware(
