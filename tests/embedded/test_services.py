@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -31,8 +32,11 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone changes acc
 @pytest.fixture
 def var(tmp_path):
     """A folder whose sockets, wherever they lie, are gone afterwards."""
-    folder = tmp_path / "var"
-    yield folder
+    yield tmp_path / "var"
+    clean_up(tmp_path / "var")
+
+
+def clean_up(folder):
     for left in Postgres(folder)._processes():
         left[0].kill()
     if folder not in socket_folder(folder).parents:
@@ -224,14 +228,13 @@ def test_an_operator_may_name_other_programs(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def open_var(var):
-    """The var folder under parents that every account can pass."""
-    closed = [folder for folder in var.parents if not folder.stat().st_mode & 0o001]
-    for folder in closed:
-        folder.chmod(folder.stat().st_mode | 0o001)
-    yield var
-    for folder in closed:
-        folder.chmod(folder.stat().st_mode & ~0o001)
+def open_var():
+    """The var folder under parents that every account can pass; not among pytest's own folders,
+    which any other session on the machine closes again."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "var"
+        clean_up(Path(folder) / "var")
 
 
 @pytest.fixture
