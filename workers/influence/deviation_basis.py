@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from workers.influence.linearised import Linearised
+from workers.influence.linearised import Linearised, curvature_product
 from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout
 from workers.training.recipe import Recipe
@@ -219,7 +219,9 @@ def stage_of(at: Linearised, basis: Basis, metric: Tensor, recipe: Recipe) -> St
         squares.append(basis.pool((own.square_() * basis.reach).T).T)
     reads, pushes = torch.cat(rows).split(basis.size, 1)
     gradient /= at.denominator
-    curved = _curved(at.problem.loss, outputs, reads.view(*outputs.shape, -1)).flatten(0, 1)
+    columns = reads.view(*outputs.shape, -1).movedim(2, 0)
+    products = curvature_product(at.problem.loss, outputs, at.train.targets, columns)
+    curved = products.movedim(0, 2).flatten(0, 1)
     turn = basis.pool(pushing * gradient[:, None]).T
     above = 1 - recipe.epsilon * metric.square() if recipe.optimizer == "adamw" else metric * 0
     weight = basis.reach / metric.square()
@@ -236,12 +238,3 @@ def stage_of(at: Linearised, basis: Basis, metric: Tensor, recipe: Recipe) -> St
         metric / basis.reach,
         (basis.pool((weight * above)[:, None]) / basis.pool(weight[:, None]))[:, 0],
     )
-
-
-def _curved(loss: str, outputs: Tensor, reads: Tensor) -> Tensor:
-    """(N, C, r) derivatives of the residuals in z."""
-    if loss == "squared_error":
-        return 2 * reads
-    likely = outputs.softmax(1)
-    means = torch.einsum("nc,ncr->nr", likely, reads)
-    return likely[..., None] * (reads - means[:, None])
