@@ -168,19 +168,7 @@ def trainer_rows() -> list[Row]:
     name = "transformers.Trainer"
     found = peer(name, given)
     rows = [Row(one.name, "trainer", "peak memory, MiB", own["peak_bytes"] / 2**20)]
-    if not found.seconds:
-        return [*rows, Row(one.name, name, "seconds", None, reason=found.problem)]
-    return [
-        *rows,
-        Row(one.name, name, "peak memory, MiB", found.peak_bytes / 2**20),
-        Row(
-            one.name,
-            f"trainer against {name}",
-            "times as fast",
-            found.seconds[0] / own["plain"],
-            target=">= 1.3",
-        ),
-    ]
+    return rows + peer_rows(one.name, "trainer", own["plain"], name, found, ">= 1.3")
 
 
 def language_rows() -> list[Row]:
@@ -193,18 +181,19 @@ def language_rows() -> list[Row]:
         Row(one.name, "replay, 1 behaviour", "time of a plain run", own["replay"] / own["plain"]),
         Row(one.name, "replay, 1 behaviour", "peak memory, MiB", own["peak_bytes"] / 2**20),
     ]
+    return rows + peer_rows(one.name, "replay", own["replay"], name, found, ">= 2")
+
+
+def peer_rows(
+    task: str, ours: str, seconds: float, name: str, found: PeerScores, target: str
+) -> list[Row]:
+    """What a peer took beside our `seconds`, or why it gave nothing."""
     if not found.seconds:
-        return [*rows, Row(one.name, name, "seconds", None, reason=found.problem)]
+        return [Row(task, name, "seconds", None, reason=found.problem)]
+    times = found.seconds[0] / seconds
     return [
-        *rows,
-        Row(one.name, name, "peak memory, MiB", found.peak_bytes / 2**20),
-        Row(
-            one.name,
-            f"replay against {name}",
-            "times as fast",
-            found.seconds[0] / own["replay"],
-            target=">= 2",
-        ),
+        Row(task, name, "peak memory, MiB", found.peak_bytes / 2**20),
+        Row(task, f"{ours} against {name}", "times as fast", times, target=target),
     ]
 
 
