@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
 from workers.influence.behaviours import Behaviour, behaviour_values
@@ -77,6 +78,7 @@ def linear_regression() -> tuple[TrainingRun, Behaviour]:
         Recipe(
             optimizer="sgd",
             learning_rate=0.02,
+            warmup_steps=0,
             batch_size=40,
             epochs=200,
             momentum=0.0,
@@ -173,6 +175,29 @@ def test_it_foretells_the_size_of_targeted_edits(trained, estimator, weight, sig
     first, aware = np.median(first_ratio), np.median(aware_ratio)
     assert 0.8 < aware < 1.2
     assert abs(np.log(aware)) < abs(np.log(first)) + 0.05
+
+
+def test_it_ranks_random_removals_no_worse_than_first_order_scores(trained, estimator):
+    problem, behaviours, runs = trained
+    generator = np.random.default_rng(2)
+    removed = [generator.permutation(500)[:100] for _ in range(24)]
+    weights = torch.ones(25, 500)
+    for row, chosen in zip(weights[1:], removed, strict=True):
+        row[torch.from_numpy(chosen)] = 0
+    network = problem.build_network(0)
+    finals = train_many(problem, [runs[0].seed] * 25, weights)
+    values = np.stack(
+        [behaviour_values(behaviours, network, runs[0].layout, row).numpy() for row in finals]
+    )
+    actual = values[1:] - values[0]
+    first_order = -np.stack([estimator.scores[0, chosen].sum(0) for chosen in removed])
+    aware = estimator.predict([(chosen, np.zeros(100)) for chosen in removed])[:, 0]
+
+    def rank_correlation(predicted: np.ndarray) -> float:
+        columns = range(len(behaviours))
+        return np.mean([spearmanr(predicted[:, k], actual[:, k]).statistic for k in columns])
+
+    assert rank_correlation(aware) > rank_correlation(first_order) - 0.01
 
 
 def test_one_large_prediction_counts_like_the_others_while_its_seeds_scores_are_ordinary(estimator):

@@ -15,13 +15,19 @@ between checkpoints: Bae et al. 2024); replay therefore sets the size and the di
 what bends is taken from here. With Δ the change of behaviour b's value by the final δ, evaluated on
 the linearised outputs of its probe examples, and Δ¹ the same to first order in w,
 
-    prediction = replay + κ (Δ - Δ¹),      κ = replay / Δ¹ within [½, 2],
+    prediction = replay + κ (Δ - Δ¹),      κ = (Δ¹ replay + τ² κ₀) / (Δ¹² + τ²) within [½, 2],
 
-for each seed. The mean over the baseline's seeds is not yet the fresh-seed mean: examples are
-*chosen* by their scores, and the luck of these seeds is not repeated. `reliability` is the share of
-a mean score that fresh seeds repeat: from the correlation r of single seeds' scores by the formula
-of Spearman and Brown (1910), S r / (1 + (S - 1) r). Predictions of the fresh-seed mean carry it.
-`agreement` tells how far to trust all this: the correlation of the linear response with replay.
+for each seed. κ₀ is the slope of replay on Δ¹ over random changes of all weights. An edit's own
+ratio replay / Δ¹ is known the better, the larger Δ¹ is beside the spread σ‖w - 1‖ of replay about
+κ₀ Δ¹ for random changes of that length: κ is the posterior mean for a prior of standard deviation
+SPREAD_OF_SHARE, with τ = σ ‖w - 1‖ / SPREAD_OF_SHARE (shrinkage: Efron & Morris 1973). Targeted
+edits so keep their own ratio, and random ones, whose Δ¹ is near 0, do not scatter by it.
+
+The mean over the baseline's seeds is not yet the fresh-seed mean: examples are *chosen* by their
+scores, and the luck of these seeds is not repeated. `reliability` is the share of a mean score that
+fresh seeds repeat: from the correlation r of single seeds' scores by the formula of Spearman and
+Brown (1910), S r / (1 + (S - 1) r). Predictions of the fresh-seed mean carry it. `agreement` tells
+how far to trust all this: the correlation of the linear response with replay.
 
 Cost: prepared once a seed by projecting the Jacobians of all outputs, N·C·P entries, to 2r columns
 at STAGES states, many times the work of training; each edit then takes STRIDES products of size
@@ -56,6 +62,8 @@ PROBES = 64
 """Random changes of all weights on which the linear response is compared with replay."""
 EDITS_AT_A_TIME = 32
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 2.0
+SPREAD_OF_SHARE = 0.15
+"""Standard deviation, over edits, of an edit's own κ about that of random changes."""
 
 
 class NotEditAware(ValueError):
@@ -74,6 +82,10 @@ class EditAware:
     """(S, K) correlation of the linear response with the first-order scores."""
     reliability: Array
     """(K,) share of a mean score that fresh seeds repeat."""
+    share: Array
+    """(S, K) replay over the linear response, for changes of all weights at random."""
+    mismatch: Array
+    """(S, K) standard deviation of replay about that, for a change of weights of length 1."""
 
     def predict(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         """(E, S, K) predicted changes of each behaviour, in its unit, for retrains with the
@@ -113,8 +125,10 @@ class EditAware:
         linear = np.stack([_numpy(one.first_order(changes)) for one in self.deviations], 1)
         if not np.isfinite(full).all():
             raise NotEditAware("the deviation of the edited run does not stay finite")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.nan_to_num(first_order / linear, nan=1.0)
+        length = np.array([np.square(weights - 1).sum() for _, weights in edits])
+        unknown = length[:, None, None] * (self.mismatch / SPREAD_OF_SHARE) ** 2
+        known = linear * first_order + unknown * self.share
+        share = known / np.maximum(linear**2 + unknown, 1e-300)
         return first_order + np.clip(share, SMALLEST_SHARE, LARGEST_SHARE) * (full - linear)
 
 
@@ -133,12 +147,16 @@ def prepare(
     by_seed = {run.seed: run for run in runs}
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(scores.per_seed.shape[1], PROBES, generator=generator)
-    deviations, agreement = [], []
+    deviations, agreement, shares, mismatches = [], [], [], []
     for position, seed in enumerate(scores.seeds):
         deviation = follow(by_seed[seed], behaviours)
         deviations.append(deviation)
         replayed = probes.double().numpy().T @ scores.per_seed[position].astype(np.float64)
-        agreement.append(_cosines(_numpy(deviation.first_order(probes)), replayed))
+        linear = _numpy(deviation.first_order(probes))
+        agreement.append(_cosines(linear, replayed))
+        shares.append((linear * replayed).sum(0) / (linear**2).sum(0).clip(1e-300))
+        residual = (replayed - shares[-1] * linear) / np.linalg.norm(probes, axis=0)[:, None]
+        mismatches.append(np.sqrt((residual**2).mean(0)))
         if progress is not None:
             progress(position + 1, len(scores.seeds))
     return EditAware(
@@ -147,6 +165,8 @@ def prepare(
         scores.per_seed,
         np.stack(agreement),
         reliability(scores.per_seed),
+        np.stack(shares),
+        np.stack(mismatches),
     )
 
 
