@@ -5,6 +5,7 @@ from curation.models.bank import BankEdit, BankRetrain, Calibration
 from curation.models.baseline import Baseline, BaselineRun, BaselineState
 from curation.models.behaviour import Behaviour, BehaviourKind, Better
 from curation.models.dataset import Dataset, DatasetVersion, Task, VersionState
+from curation.models.example_values import ExampleValues
 from curation.models.idempotency import IdempotentRequest
 from curation.models.influence import Influence
 from curation.models.job import ENDED, Job, JobKind, JobLogLine, JobState
@@ -12,6 +13,7 @@ from curation.models.ladder import Ladder
 from curation.models.method_choice import MethodChoices
 from curation.models.model import Model, ModelState
 from curation.models.prediction import Estimate, Prediction, Question
+from curation.models.probe_set import ProbeSet
 from curation.models.project import Membership, Project, Role
 from curation.models.proposal import Edit, EditBatch, Proposal, ProposalState
 from curation.models.recipe import Recipe
@@ -44,6 +46,7 @@ __all__ = [
     "Edit",
     "EditBatch",
     "Estimate",
+    "ExampleValues",
     "IdempotentRequest",
     "Influence",
     "Job",
@@ -58,6 +61,7 @@ __all__ = [
     "ModelState",
     "Outcome",
     "Prediction",
+    "ProbeSet",
     "Project",
     "Proposal",
     "ProposalState",

@@ -30,6 +30,7 @@ class JobKind(models.TextChoices):
     RETRAIN = "retrain", "Confirmatory retrains"
     LADDER = "ladder", "Explain a miss"
     TOKEN_INFLUENCE = "token_influence", "Score tokens"
+    MEASURE_EXAMPLES = "measure_examples", "Measure examples"
     SUGGEST = "suggest", "Suggest edits"
 
 

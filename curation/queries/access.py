@@ -50,6 +50,8 @@ PROJECT_PATH: dict[type[DjangoModel], str] = {
     models.TokenInfluence: "behaviour__baseline__project",
     models.Suggestion: "behaviour__baseline__project",
     models.LabelCheck: "baseline__project",
+    models.ExampleValues: "baseline__project",
+    models.ProbeSet: "dataset_version__dataset__project",
     models.BankEdit: "baseline__project",
     models.Job: "project",
     models.AuditEntry: "project",

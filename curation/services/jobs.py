@@ -34,6 +34,7 @@ QUEUE_OF_KIND = {
     JobKind.RETRAIN: "train",
     JobKind.LADDER: "train",
     JobKind.TOKEN_INFLUENCE: "train",
+    JobKind.MEASURE_EXAMPLES: "train",
 }
 MAX_ATTEMPTS = 5
 LONGEST_SILENCE = timedelta(minutes=10)  # until a waiting job is sent again

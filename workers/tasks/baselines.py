@@ -7,6 +7,7 @@ import torch
 
 from curation.models import Baseline, BaselineRun, BaselineState
 from workers.influence.replay import NotReplayable, check_replayable, replay_cautions
+from workers.tasks.example_values import keep_losses
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, load_baseline, store_parameters
 from workers.tasks.report import JobReport
@@ -28,6 +29,7 @@ class TrainBaseline(Handler):
             if seed not in finished:
                 self._train(baseline, loaded, seed, report, position * steps, total)
             report((position + 1) * steps, total)
+        keep_losses(baseline, loaded, report)
         self._summarise(baseline, loaded)
 
     def _train(

@@ -53,6 +53,7 @@ HANDLERS = {
     JobKind.RETRAIN: "workers.tasks.retrains.RetrainArms",
     JobKind.LADDER: "workers.tasks.ladder.MeasureLadder",
     JobKind.TOKEN_INFLUENCE: "workers.tasks.token_influence.ScoreTokens",
+    JobKind.MEASURE_EXAMPLES: "workers.tasks.example_values.MeasureExamples",
     JobKind.SUGGEST: "workers.tasks.suggestions.Suggest",
 }
 

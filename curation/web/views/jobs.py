@@ -27,6 +27,7 @@ TARGET_PAGES = {
     JobKind.RETRAIN: "registration",
     JobKind.LADDER: "registration",
     JobKind.TOKEN_INFLUENCE: "token-influence",
+    JobKind.MEASURE_EXAMPLES: "baseline",
 }
 
 
