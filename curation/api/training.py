@@ -93,10 +93,10 @@ class RecipeSettings(Input):
     momentum: float = Field(0.9, ge=0, lt=1)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    epsilon: float = Field(1e-8, gt=0, le=1)
+    epsilon: float = Field(1e-6, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=100)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0, le=10_000_000)
+    warmup_steps: int = Field(10, ge=0, le=10_000_000)
     batch_size: int = Field(32, ge=1, le=65_536)
     epochs: int = Field(10, ge=1, le=10_000)
     trained_part: TrainedPart = "all"

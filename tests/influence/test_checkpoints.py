@@ -113,7 +113,7 @@ def test_few_checkpoints_share_out_the_whole_run(optimizer: str, spacing: int) -
 
 
 def test_evenly_spaced_checkpoints_share_evenly() -> None:
-    recipe = Recipe(optimizer="sgd", learning_rate=0.5, schedule="constant")
+    recipe = Recipe(optimizer="sgd", learning_rate=0.5, warmup_steps=0)
     shares = checkpoint_learning_rates([0, 2, 4, 6, 8], recipe, 2)
     assert shares == {0: pytest.approx(1.5), 4: pytest.approx(2.5)}
 

@@ -88,6 +88,7 @@ def problem_of(architecture: dict = MLP, number: int = 10, **recipe: object) -> 
         "epochs": 3,
         "learning_rate": 0.02,
         "weight_decay": 0.0,
+        "warmup_steps": 0,
         **recipe,
     }
     return TrainingProblem(

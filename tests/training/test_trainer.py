@@ -252,9 +252,9 @@ def test_every_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
 def test_schedules_warm_up_and_fall() -> None:
     warm = learning_rates(Recipe(learning_rate=1.0, warmup_steps=4), 8)
     assert warm == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
-    linear = learning_rates(Recipe(learning_rate=1.0, schedule="linear"), 4)
+    linear = learning_rates(Recipe(learning_rate=1.0, schedule="linear", warmup_steps=0), 4)
     assert linear == [1.0, 0.75, 0.5, 0.25]
-    cosine = learning_rates(Recipe(learning_rate=1.0, schedule="cosine"), 4)
+    cosine = learning_rates(Recipe(learning_rate=1.0, schedule="cosine", warmup_steps=0), 4)
     assert cosine == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
 
 

@@ -250,7 +250,11 @@ class RecipeForm(forms.Form):
         choices=[("constant", "Constant"), ("linear", "Linear decay"), ("cosine", "Cosine decay")],
     )
     warmup_steps = forms.IntegerField(
-        label="Warm-up steps", initial=0, min_value=0, max_value=10_000_000
+        label="Warm-up steps",
+        initial=10,
+        min_value=0,
+        max_value=10_000_000,
+        help_text="A few keep the first steps small, which makes predictions more faithful.",
     )
     batch_size = forms.IntegerField(initial=32, min_value=1, max_value=65_536)
     epochs = forms.IntegerField(initial=10, min_value=1, max_value=10_000)
@@ -284,12 +288,12 @@ class RecipeForm(forms.Form):
         help_text="AdamW only.",
     )
     epsilon = forms.FloatField(
-        initial=1e-8,
+        initial=1e-6,
         min_value=1e-16,
         max_value=1,
         required=False,
         widget=forms.NumberInput(attrs={"step": "any"}),
-        help_text="AdamW only, inside the square root.",
+        help_text="AdamW only, inside the square root. Very small values make training less smooth.",
     )
     dropout = forms.FloatField(
         initial=0,
