@@ -101,20 +101,16 @@ def rows_of(
         REPLAY: {name: edits.predicted(replay.aggregate()) for name, edits in found.edits.items()}
     }
     try:
-        by_seed, reliability = edit_aware_predictions(one, runs, found, replay)
+        of_seeds, fresh = edit_aware_predictions(one, runs, found, replay)
     except ValueError as error:
         rows.append(Row(title, EDIT_AWARE, "scores", None, reason=str(error)[:160]))
     else:
-        own = {
-            name: robust_mean(np.stack([*seeds.values()])) * reliability
-            for name, seeds in by_seed.items()
-        }
-        predictions[EDIT_AWARE] = own
+        predictions[EDIT_AWARE] = fresh
         for name in drops:
             rows += drop_rows(
-                task, title, EDIT_AWARE, by_seed[name], own[name], found, name, ceilings[name]
+                task, title, EDIT_AWARE, of_seeds[name], fresh[name], found, name, ceilings[name]
             )
-        rows += targeted_rows(title, EDIT_AWARE, found, own["targeted edits"], True)
+        rows += targeted_rows(title, EDIT_AWARE, found, fresh["targeted edits"], True)
     for subject, of_edits in predictions.items():
         rows += margin_rows(title, subject, drops, found, of_edits, peers)
     return rows
@@ -220,13 +216,14 @@ def margin_rows(
 
 def edit_aware_predictions(
     one: BenchmarkTask, runs: Sequence[TrainingRun], found: Measured, replay: Predictor
-) -> tuple[dict[str, dict[int, Array]], Array]:
-    """(E, K) by name of the edits and seed, and how far (K,) the seeds foretell fresh ones. Raises
-    NotEditAware."""
+) -> tuple[dict[str, dict[int, Array]], dict[str, Array]]:
+    """By name of the edits: predictions (E, K) of each seed, and those (E, K) for fresh seeds.
+    Raises NotEditAware."""
     assert replay.per_seed is not None
     scores = InfluenceScores(replay.per_seed, replay.seeds)
     estimator = prepare(list(runs), list(one.behaviours), scores)
-    predictions = {}
+    predictions: dict[str, dict[int, Array]] = {}
+    fresh: dict[str, Array] = {}
     for name, edits in found.edits.items():
         asked = []
         for row in edits.weights:
@@ -234,4 +231,5 @@ def edit_aware_predictions(
             asked.append((places, row[places].astype(np.float64)))
         by_edit = estimator.predict(asked)
         predictions[name] = {seed: by_edit[:, place] for place, seed in enumerate(estimator.seeds)}
-    return predictions, estimator.reliability
+        fresh[name] = estimator.over_seeds(estimator.predict_fresh(asked))
+    return predictions, fresh

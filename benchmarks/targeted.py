@@ -110,7 +110,7 @@ def measure(one: BenchmarkTask, developed_on: bool) -> list[Row]:
     gains = scores.aggregate().astype(float) * better
     rows = [
         Row(title, "edit-aware", "agreement", float(np.median(estimator.agreement))),
-        Row(title, "edit-aware", "reliability", float(np.median(estimator.reliability))),
+        Row(title, "edit-aware", "reliability", float(np.median(estimator.reliability.overall))),
     ]
     unedited = [one.measure(retrain(one, torch.ones(1, len(gains)), seeds)) for seeds in SEEDS]
     seconds: list[float] = []
@@ -134,9 +134,8 @@ def measure(one: BenchmarkTask, developed_on: bool) -> list[Row]:
                 (weight - 1) * scores.aggregate()[indices, k].astype(float).sum()
                 for k, indices in enumerate(chosen)
             ]
-            found = Measured(
-                np.array(first), aware, aware * estimator.reliability, actual[0], actual[1]
-            )
+            share = estimator.reliability.of_edits(edits)[own, own]
+            found = Measured(np.array(first), aware, aware * share, actual[0], actual[1])
             rows += rows_of(title, f"{kind}, {size:.0%}", found)
     began = time.perf_counter()
     retrain(one, weights_of_edits(edits, len(gains)), BASELINE_SEEDS)

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from workers.influence.behaviours import Behaviour, behaviour_values
 from workers.influence.deviation import Edit, follow
-from workers.influence.edit_aware import NotEditAware, prepare, reliability
+from workers.influence.edit_aware import NotEditAware, prepare
 from workers.influence.interface import InfluenceScores
 from workers.influence.replay import Replay
 from workers.training.batched import train_many
@@ -206,23 +206,13 @@ def test_one_large_prediction_counts_like_the_others_while_its_seeds_scores_are_
     np.testing.assert_allclose(estimator.over_seeds(by_seed), np.full((1, 4), 5.0))
 
 
-def test_reliability_is_the_share_of_mean_scores_that_fresh_seeds_repeat():
-    generator = np.random.default_rng(0)
-    truth = generator.standard_normal((20_000, 1))
-    per_seed = (truth + 1.5 * generator.standard_normal((4, 20_000, 1))).astype(np.float32)
-    mean = per_seed.mean(0)
-    chosen = np.argsort(mean[:, 0])[-500:]
-    share = float(reliability(per_seed)[0])
-    assert share == pytest.approx(1 / (1 + 1.5**2 / 4), rel=0.03)
-    assert truth[chosen].sum() == pytest.approx(share * mean[chosen].sum(), rel=0.05)
-
-
 def test_fresh_seeds_repeat_that_share_of_a_prediction(estimator):
     edits = [(np.arange(20), np.zeros(20))]
     np.testing.assert_allclose(
-        estimator.predict_fresh(edits), estimator.predict(edits) * estimator.reliability
+        estimator.predict_fresh(edits),
+        estimator.predict(edits) * estimator.reliability.of_edits(edits)[:, None],
     )
-    assert (estimator.reliability < 1).all()
+    assert (estimator.reliability.overall < 1).all()
 
 
 def test_a_language_model_is_refused_with_the_reason():

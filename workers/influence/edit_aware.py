@@ -20,14 +20,13 @@ the linearised outputs of its probe examples, and Δ¹ the same to first order i
 for each seed. κ₀ is the slope of replay on Δ¹ over random changes of all weights. An edit's own
 ratio replay / Δ¹ is known the better, the larger Δ¹ is beside the spread σ‖w - 1‖ of replay about
 κ₀ Δ¹ for random changes of that length: κ is the posterior mean for a prior of standard deviation
-SPREAD_OF_SHARE, with τ = σ ‖w - 1‖ / SPREAD_OF_SHARE (shrinkage: Efron & Morris 1973). Targeted
+SPREAD_OF_RATIO, with τ = σ ‖w - 1‖ / SPREAD_OF_RATIO (`shrunk_ratio`). Targeted
 edits so keep their own ratio, and random ones, whose Δ¹ is near 0, do not scatter by it.
 
 The mean over the baseline's seeds is not yet the fresh-seed mean: examples are *chosen* by their
-scores, and the luck of these seeds is not repeated. `reliability` is the share of a mean score that
-fresh seeds repeat: from the correlation r of single seeds' scores by the formula of Spearman and
-Brown (1910), S r / (1 + (S - 1) r). Predictions of the fresh-seed mean carry it. `agreement` tells
-how far to trust all this: the correlation of the linear response with replay.
+scores, and the luck of these seeds is not repeated. Predictions of the fresh-seed mean carry the
+share that is (`reliability`). `agreement` tells how far to trust all this: the correlation of the
+linear response with replay.
 
 Cost: prepared once a seed by projecting the Jacobians of all outputs, N·C·P entries, to 2r columns
 at STAGES states, many times the work of training; each edit then takes STRIDES products of size
@@ -48,6 +47,7 @@ from workers.influence.deviation import STAGES, Deviation, Edit, follow
 from workers.influence.deviation_basis import DIRECTIONS, GROUPS
 from workers.influence.ensembles import seed_weights
 from workers.influence.interface import InfluenceScores, Progress, shared_problem
+from workers.influence.reliability import Reliability, shrunk_ratio
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
 
@@ -62,8 +62,6 @@ PROBES = 64
 """Random changes of all weights on which the linear response is compared with replay."""
 EDITS_AT_A_TIME = 32
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 2.0
-SPREAD_OF_SHARE = 0.15
-"""Standard deviation, over edits, of an edit's own κ about that of random changes."""
 
 
 class NotEditAware(ValueError):
@@ -80,8 +78,7 @@ class EditAware:
     """(S, N, K) the first-order scores that are corrected."""
     agreement: Array
     """(S, K) correlation of the linear response with the first-order scores."""
-    reliability: Array
-    """(K,) share of a mean score that fresh seeds repeat."""
+    reliability: Reliability
     share: Array
     """(S, K) replay over the linear response, for changes of all weights at random."""
     mismatch: Array
@@ -101,7 +98,7 @@ class EditAware:
 
     def predict_fresh(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         """(E, S, K) the same for retrains with fresh seeds, as far as each seed foretells them."""
-        return self.predict(edits) * self.reliability
+        return self.predict(edits) * self.reliability.of_edits(edits)[:, None]
 
     def over_seeds(self, by_seed: Array) -> Array:
         """(E, K) means over the seeds of predictions (E, S, K). A seed counts as its scores do in
@@ -125,10 +122,8 @@ class EditAware:
         linear = np.stack([_numpy(one.first_order(changes)) for one in self.deviations], 1)
         if not np.isfinite(full).all():
             raise NotEditAware("the deviation of the edited run does not stay finite")
-        length = np.array([np.square(weights - 1).sum() for _, weights in edits])
-        unknown = length[:, None, None] * (self.mismatch / SPREAD_OF_SHARE) ** 2
-        known = linear * first_order + unknown * self.share
-        share = known / np.maximum(linear**2 + unknown, 1e-300)
+        length = np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
+        share = shrunk_ratio(first_order, linear, length[:, None, None], self.share, self.mismatch)
         return first_order + np.clip(share, SMALLEST_SHARE, LARGEST_SHARE) * (full - linear)
 
 
@@ -164,23 +159,10 @@ def prepare(
         tuple(deviations),
         scores.per_seed,
         np.stack(agreement),
-        reliability(scores.per_seed),
+        Reliability.of(scores.per_seed),
         np.stack(shares),
         np.stack(mismatches),
     )
-
-
-def reliability(per_seed: NDArray[np.float32]) -> Array:
-    """(K,) the share of a mean score over these S seeds (S, N, K) that fresh seeds repeat, within
-    [0, 1]; 1 for a single seed, which cannot tell."""
-    seeds = len(per_seed)
-    if seeds == 1:
-        return np.ones(per_seed.shape[2])
-    products = np.einsum("snk,tnk->kst", per_seed, per_seed, dtype=np.float64)
-    own = np.einsum("kss->k", products)
-    between = (products.sum((1, 2)) - own) / (seeds * (seeds - 1))
-    single = np.clip(between / np.maximum(own / seeds, 1e-300), 0.0, 1.0)
-    return np.asarray(seeds * single / (1 + (seeds - 1) * single), np.float64)
 
 
 def _check(problem: TrainingProblem, runs: Sequence[TrainingRun]) -> None:
