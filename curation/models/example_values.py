@@ -1,4 +1,4 @@
-"""ExampleValues: what a baseline says of every single example, in files of one number an example."""
+"""ExampleValues: what a baseline says of every single example, a file for each kind of value."""
 
 from django.db import models
 

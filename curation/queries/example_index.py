@@ -148,6 +148,10 @@ class ExampleIndex:
         keys[self.array("train_rows")] = _sortable(np.abs(scores) if magnitude else scores)
         return keys
 
+    def value_keys(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Keys of `ordered` by one number a row; rows without a finite one come last."""
+        return _sortable(values)
+
 
 def _trigrams(text: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The signature's bit of each three neighbouring bytes."""

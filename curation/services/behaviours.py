@@ -14,11 +14,13 @@ from curation.models import (
     Better,
     Job,
     JobKind,
+    ProbeSet,
     Task,
 )
 from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.services import audit, jobs
 from curation.services.pasted_examples import labelled_texts, prompts_and_completions
+from curation.services.probe_sets import MAX_PROBE_EXAMPLES
 
 LANGUAGE_TASKS = (Task.TEXT, Task.PROMPT_COMPLETION)
 CLASSIFICATION_KINDS = (
@@ -46,8 +48,7 @@ UNITS = {
     BehaviourKind.TOKEN_CLASS_PROBABILITY: "probability",
 }
 LOWER_IS_BETTER = (BehaviourKind.MEAN_LOSS, BehaviourKind.PERPLEXITY)
-SELECTIONS = ("all", "class", "slice", "examples", "pasted")
-MAX_PROBE_EXAMPLES = 100_000
+SELECTIONS = ("all", "class", "slice", "examples", "probe_set", "pasted")
 
 
 def kinds_for(task: str) -> tuple[BehaviourKind, ...]:
@@ -73,6 +74,7 @@ def add_behaviour(
     `definition` is one of `{"selection": "all"}`, `{"selection": "class", "label": …}`,
     `{"selection": "slice", "attribute": …, "value": …}`,
     `{"selection": "examples", "example_ids": […]}`,
+    `{"selection": "probe_set", "probe_set": id}`, whose examples are copied,
     `{"selection": "pasted", "examples": [{"text": …, "label": …}]}`; of a language model the
     pasted examples are as in `pasted_examples.prompts_and_completions`.
 
@@ -97,7 +99,13 @@ def add_behaviour(
         pasted = definition["examples"]
     elif kind in PASTED_ONLY:
         raise ValidationError({"definition": "Paste the prompts that it is measured on."})
-    probe_indices = [] if pasted else _probe_indices(baseline, definition)
+    probe_set = None
+    if definition["selection"] == "probe_set":
+        probe_set = _probe_set(baseline, str(definition.get("probe_set", "")))
+        definition = {
+            "selection": "probe_set", "probe_set": str(probe_set.pk), "name": probe_set.name,
+        }  # fmt: skip
+    probe_indices = [] if pasted else _probe_indices(baseline, definition, probe_set)
     Baseline.objects.select_for_update().get(pk=baseline.pk)
     behaviour = Behaviour(
         baseline=baseline,
@@ -147,7 +155,20 @@ def attribute(*, baseline: Baseline, by: Any, method: str = "replay") -> Job:
     )
 
 
-def _probe_indices(baseline: Baseline, definition: dict[str, Any]) -> list[int]:
+def _probe_set(baseline: Baseline, key: str) -> ProbeSet:
+    try:
+        return baseline.dataset_version.probe_sets.get(pk=key)
+    except (ProbeSet.DoesNotExist, ValidationError):
+        raise ValidationError(
+            {"definition": "Choose a probe set of this dataset version."}
+        ) from None
+
+
+def _probe_indices(
+    baseline: Baseline, definition: dict[str, Any], probe_set: ProbeSet | None
+) -> list[int]:
+    if probe_set is not None:
+        return list(probe_set.probe_indices)
     selection = definition["selection"]
     if selection == "class":
         wanted = ExampleFilter(label=str(definition.get("label", "")))

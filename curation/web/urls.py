@@ -3,17 +3,21 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
+from curation.models import Baseline, Dataset, DatasetVersion, Model, Project, Proposal
 from curation.web.views import (
     account,
     baselines,
     behaviours,
     datasets,
+    deletions,
     edits,
+    example_values,
     examples,
     guide,
     jobs,
     members,
     models,
+    probe_sets,
     projects,
     proposals,
     registrations,
@@ -24,6 +28,15 @@ from curation.web.views import (
     track_record,
     version_diff,
 )
+
+DELETABLE = {
+    "projects": Project,
+    "datasets": Dataset,
+    "versions": DatasetVersion,
+    "models": Model,
+    "baselines": Baseline,
+    "proposals": Proposal,
+}
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -45,6 +58,18 @@ urlpatterns = [
     path("projects/<uuid:pk>/audit/", members.audit_log, name="audit"),
     path("projects/<uuid:pk>/jobs/", jobs.job_list, name="jobs"),
     path("projects/<uuid:pk>/track-record/", track_record.track_record, name="track-record"),
+    # deleting
+    *(
+        path(
+            f"{nouns}/<uuid:pk>/delete/",
+            deletions.delete,
+            {"kind": kind},
+            name=f"delete-{nouns.removesuffix('s')}",
+        )
+        for nouns, kind in DELETABLE.items()
+    ),
+    path("deleted/", deletions.deleted, name="deleted"),
+    path("deleted/<uuid:pk>/restore/", deletions.restore, name="restore"),
     # datasets
     path("projects/<uuid:pk>/datasets/", datasets.dataset_list, name="datasets"),
     path("projects/<uuid:pk>/datasets/new/", datasets.new_dataset, name="new-dataset"),
@@ -55,6 +80,8 @@ urlpatterns = [
     path("versions/<uuid:pk>/diff/", version_diff.version_diff, name="version-diff"),
     path("versions/<uuid:pk>/examples/", examples.example_list, name="examples"),
     path("versions/<uuid:pk>/examples/one/", examples.one_example, name="example"),
+    path("versions/<uuid:pk>/probe-sets/save/", probe_sets.save, name="save-probe-set"),
+    path("probe-sets/<uuid:pk>/delete/", probe_sets.delete, name="delete-probe-set"),
     path("versions/<uuid:pk>/examples/edit/", edits.from_examples, name="edit-examples"),
     # models and recipes
     path("projects/<uuid:pk>/models/", models.model_list, name="models"),
@@ -67,6 +94,7 @@ urlpatterns = [
     path("projects/<uuid:pk>/baselines/", baselines.baseline_list, name="baselines"),
     path("projects/<uuid:pk>/baselines/new/", baselines.new_baseline, name="new-baseline"),
     path("baselines/<uuid:pk>/", baselines.baseline, name="baseline"),
+    path("baselines/<uuid:pk>/measure/", example_values.measure, name="measure-examples"),
     path("baselines/<uuid:pk>/attribute/", baselines.attribute, name="attribute"),
     path("baselines/<uuid:pk>/behaviours/new/", behaviours.new_behaviour, name="new-behaviour"),
     path(

@@ -5,26 +5,30 @@ from typing import Any
 
 from django.urls import reverse
 
-from curation.models import Suggestion, Token
+from curation.models import Deletion, ProbeSet, Suggestion, Token
 from curation.web.urls import urlpatterns
 from tests.api.world import World
 
 PUBLIC = {"sign-in"}
 OWN = {
     "home", "guide", "account", "password", "new-project", "sign-out", "load-sample",
-    "tokens", "revoke-token",
+    "tokens", "revoke-token", "deleted",
 }  # fmt: skip
 POST_ONLY = {
     "revoke-token", "sign-out", "load-sample", "remove-member", "edit-examples", "attribute",
     "behaviours-per-class", "edit-hypothesis", "edit-most-influential", "set-weight", "undo",
     "clear", "predict", "copy-proposal", "apply-proposal", "start", "deviation", "abandon",
-    "ladder", "score-tokens", "check-labels", "cancel-job", "retry-job", "sign-off", "invalidate",
+    "ladder", "score-tokens", "measure-examples", "check-labels", "cancel-job", "retry-job",
+    "sign-off", "invalidate", "restore", "save-probe-set", "delete-probe-set",
 }  # fmt: skip
 NEEDS_WRITE = {
     "new-dataset", "new-version", "columns", "new-model", "upload-model", "new-recipe",
     "new-baseline", "new-behaviour", "new-proposal", "register", "suggest",
 }  # fmt: skip
-NEEDS_MANAGE = {"edit-project"}
+NEEDS_MANAGE = {
+    "edit-project", "delete-project", "delete-dataset", "delete-version", "delete-model",
+    "delete-baseline", "delete-proposal",
+}  # fmt: skip
 NOT_YET = {"report", "report-json", "version-diff"}  # no ended test, no second version
 
 FRAGMENTS = {"effects", "job-progress", "registration-progress"}  # parts of pages, for htmx
@@ -50,9 +54,11 @@ def object_of(route: str, world: World) -> Any:
         "baselines": world.baseline,
         "behaviours": world.behaviour,
         "suggestions": suggestion_of(world),
+        "probe-sets": probe_set_of(world),
         "proposals": world.proposal,
         "registrations": world.registration,
         "jobs": world.job,
+        "deleted": Deletion(pk=world.objects["deletion_id"]),
     }[route.split("/")[0]]
 
 
@@ -63,6 +69,14 @@ def suggestion_of(world: World) -> Suggestion:
         number_of_edits=2,
         new_weight=0,
         created_by=world.behaviour.created_by,
+    )[0]
+
+
+def probe_set_of(world: World) -> ProbeSet:
+    return ProbeSet.objects.get_or_create(
+        dataset_version=world.version,
+        name="ten",
+        defaults={"probe_indices": [*range(10)], "chosen": "ticked", "created_by": world.owner},
     )[0]
 
 

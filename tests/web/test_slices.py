@@ -7,7 +7,7 @@ import pytest
 
 from curation.models import Behaviour
 from curation.queries.examples import ExampleFilter
-from curation.web.views.examples import slice_query
+from curation.web.example_listing import slice_query
 
 pytestmark = pytest.mark.django_db
 

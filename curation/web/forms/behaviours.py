@@ -7,6 +7,7 @@ from django import forms
 
 from curation.models import Baseline, BehaviourKind, Better, Task
 from curation.services.behaviours import LANGUAGE_TASKS, kinds_for
+from curation.web.formatting import plural
 
 EXPLAINED_KINDS = {
     BehaviourKind.MEAN_LOSS: "Mean loss: how wrong the model is, in nats; lower is better",
@@ -24,6 +25,7 @@ EXPLAINED_SELECTIONS = {
     "all": "All probe examples",
     "class": "Probe examples of one class",
     "slice": "A slice: probe examples with one value of a column, or holding some words",
+    "probe_set": "A probe set that was saved from the list of examples",
     "pasted": "Examples that I paste",
 }
 
@@ -50,6 +52,7 @@ class BehaviourForm(forms.Form):
     attribute = forms.ChoiceField(label="Column", required=False)
     value = forms.CharField(label="Value", required=False, max_length=1000)
     search = forms.CharField(label="Words that the example holds", required=False, max_length=200)
+    probe_set = forms.ChoiceField(label="Probe set", required=False)
     pasted = forms.CharField(
         label="Examples",
         required=False,
@@ -85,14 +88,20 @@ class BehaviourForm(forms.Form):
         defaults = {"selection": "class" if version.classes else "all", "kind": kinds[0]}
         super().__init__(data, initial=defaults | (initial or {}))
         labels = [(label, label) for label in version.classes]
+        probe_sets = [
+            (str(one.pk), f"{one.name} ({plural(one.size, 'example')})")
+            for one in version.probe_sets.all()
+        ]
         selections = [
             name
             for name in EXPLAINED_SELECTIONS
             if (name != "class" or labels)
+            and (name != "probe_set" or probe_sets)
             and (name != "pasted" or self.is_language or version.task == Task.TEXT_CLASSIFICATION)
         ]
         self._choices("selection", [(name, EXPLAINED_SELECTIONS[name]) for name in selections])
         self._choices("class_label", labels)
+        self._choices("probe_set", probe_sets)
         self._choices("label", labels)
         self._choices(
             "attribute",
@@ -111,7 +120,7 @@ class BehaviourForm(forms.Form):
     def parts(self) -> list[dict[str, Any]]:
         """The fields that depend on the chosen selection."""
         names = {"class_label": "class", "attribute": "slice", "value": "slice", "search": "slice"}
-        names["pasted"] = "pasted"
+        names |= {"probe_set": "probe_set", "pasted": "pasted"}
         if self.is_language:
             names |= {"words": "pasted", "ends": "pasted"}
         return [{"field": self[name], "shown_for": part} for name, part in names.items()]
@@ -141,6 +150,8 @@ class BehaviourForm(forms.Form):
                 "value": cleaned["value"],
                 "search": cleaned["search"],
             }
+        if selection == "probe_set":
+            return {"selection": "probe_set", "probe_set": cleaned["probe_set"]}
         if selection == "pasted":
             pasted = {"selection": "pasted", "examples": cleaned["pasted"]}
             if self.is_language:

@@ -1,10 +1,45 @@
-"""The form that asks for suggested edits, and the one that makes a proposal of them."""
+"""The form that asks for suggested edits."""
 
 from typing import Any
 
 from django import forms
 
-from curation.models import Behaviour
+from curation.models import Behaviour, Estimate
+from curation.queries.method_choices import candidate_name, choices_of
+from curation.queries.predictions import DEFAULT_METHOD
+
+METHOD_TITLES = {
+    "replay": "Replay",
+    "curvature": "Curvature",
+    "ekfac": "EK-FAC",
+    "unrolled": "Unrolled (SOURCE)",
+    "checkpoints": "Checkpoints (TracIn)",
+    "projected": "Projected gradients",
+    "gradient_dot": "Gradient dot product",
+    "gradient_cosine": "Gradient cosine",
+    "leave_one_out": "Leave-one-out",
+}
+
+
+def chosen_method(behaviour: Behaviour, scored: list[str]) -> tuple[str, str]:
+    """The method among `scored` that held-out evidence trusts most for this behaviour, and why;
+    without evidence replay, else the first."""
+    choice = choices_of(behaviour.baseline).get(behaviour.pk)
+    if choice is not None:
+
+        def trust(method: str) -> float:
+            names = (candidate_name(method, estimate) for estimate in Estimate.values)
+            return max(choice.weights.get(name, 0.0) for name in names)
+
+        best = max(scored, key=trust)
+        if trust(best) > 0:
+            return best, choice.reason
+    usual = DEFAULT_METHOD if DEFAULT_METHOD in scored else scored[0]
+    return usual, "No retrain of the bank has compared the methods yet."
+
+
+def title_of(method: str) -> str:
+    return METHOD_TITLES.get(method, method.replace("_", " ").capitalize())
 
 
 class SuggestionForm(forms.Form):
@@ -17,6 +52,7 @@ class SuggestionForm(forms.Form):
         help_text="0 removes the examples; 3 lets each count three times.",
         widget=forms.NumberInput(attrs={"step": 0.1}),
     )
+    method = forms.ChoiceField(label="By which influence method", required=False)
     guards = forms.ModelMultipleChoiceField(
         Behaviour.objects.none(),
         required=False,
@@ -27,7 +63,21 @@ class SuggestionForm(forms.Form):
 
     def __init__(self, behaviour: Behaviour, data: Any = None) -> None:
         super().__init__(data)
+        scored = list(
+            behaviour.influences.exclude(method__startswith="control_")
+            .order_by("created_at")
+            .values_list("method", flat=True)
+        )
+        method = self.fields["method"]
+        method.choices = [(name, title_of(name)) for name in scored]  # type: ignore[attr-defined]
+        if scored:
+            method.initial, method.help_text = chosen_method(behaviour, scored)
+        else:
+            method.help_text = "Compute the behaviour's influence first."
         others = behaviour.baseline.behaviours.filter(archived_at=None, influences__isnull=False)
         self.fields["guards"].queryset = (  # type: ignore[attr-defined]
             others.exclude(pk=behaviour.pk).distinct()
         )
+
+    def clean_method(self) -> str:
+        return str(self.cleaned_data["method"] or self.fields["method"].initial or DEFAULT_METHOD)

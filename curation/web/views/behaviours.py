@@ -72,7 +72,9 @@ def _add(baseline: Baseline, form: BehaviourForm, by: Any) -> Behaviour:
     except ValidationError as error:
         # The service speaks of the definition; on this page its parts are fields of their own.
         if hasattr(error, "error_dict") and "definition" in error.error_dict:
-            fields = {"class": "class_label", "slice": "value", "pasted": "pasted"}
+            fields = {"class": "class_label", "slice": "value"} | {
+                name: name for name in ("probe_set", "pasted")
+            }
             field = fields.get(chosen["selection"], "selection")
             raise ValidationError({field: error.error_dict["definition"]}) from error
         raise
@@ -166,6 +168,8 @@ def selection_in_words(behaviour: Behaviour) -> str:
         return f"probe examples labelled “{definition['label']}”"
     if selection == "pasted":
         return "pasted examples"
+    if selection == "probe_set":
+        return f"the probe set “{definition['name']}”"
     if selection == "examples":
         return "chosen probe examples"
     if selection == "slice":

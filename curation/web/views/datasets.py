@@ -163,6 +163,7 @@ def version(request: HttpRequest, pk: str) -> HttpResponse:
             state=VersionState.READY, number__lt=found.number
         ).exists(),
         baselines=found.baselines.order_by("-created_at"),
+        probe_sets=found.probe_sets.select_related("created_by"),
         **context,
     )
 

@@ -1,7 +1,6 @@
 """Changing a proposal's edits: ticked examples, the most influential ones, one by one; undo."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -9,19 +8,20 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from curation.models import Proposal
 from curation.queries.access import Right, get_for
+from curation.queries.example_values import arrays_of
 from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.queries.influence import extreme_indices
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import proposals
+from curation.web.example_listing import filter_of
 from curation.web.formatting import plural
 from curation.web.forms.proposals import MostInfluentialForm, WeightForm
-from curation.web.views.examples import filter_of, ready_version
-from curation.web.views.helpers import errors_in_words, tell
+from curation.web.views.examples import probe_set_of, ready_version, values_of
+from curation.web.views.helpers import back, errors_in_words, tell
 
 
 def draft_of(request: HttpRequest, pk: str) -> Proposal:
@@ -42,13 +42,6 @@ def weight_of(values: Any) -> float:
         raise ValidationError("Give the new weight as a number; 0 removes, 3 triples.") from None
 
 
-def back(request: HttpRequest, fallback: str) -> HttpResponse:
-    """To where the form stood, if that is a page of this site."""
-    address = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(address, allowed_hosts=None)
-    return redirect(address if safe and not urlsplit(address).netloc else fallback)
-
-
 @require_POST
 @login_required
 def from_examples(request: HttpRequest, pk: str) -> HttpResponse:
@@ -63,7 +56,7 @@ def from_examples(request: HttpRequest, pk: str) -> HttpResponse:
     if proposal.baseline.dataset_version_id != version.pk:
         raise Http404("The proposal belongs to another dataset version.")
     everything = request.POST.get("scope") == "all"
-    chosen = filter_of(request.POST)
+    chosen = filter_of(request.POST, probe_set_of(version, request.POST))
     if not everything:
         chosen = ExampleFilter(example_ids=tuple(request.POST.getlist("example")))
 
@@ -72,7 +65,8 @@ def from_examples(request: HttpRequest, pk: str) -> HttpResponse:
         if not everything and not chosen.example_ids:
             raise ValidationError("Tick at least one example.")
         with ExampleTable(version) as table:
-            rows = table.select(chosen, split="train")
+            values = arrays_of(values_of(version, request.POST)) if chosen.ranges else {}
+            rows = table.select(chosen, split="train", values=values)
         if not rows:
             raise ValidationError("None of these examples is in the train split.")
         proposals.set_weights(proposal=proposal, examples=rows, weight=weight, by=request.user)

@@ -1,10 +1,11 @@
-"""The examples of a dataset version: search, filter, sort by influence, tick, and look at one."""
+"""The examples of a dataset version: search, filter, sort by what a model says of them, tick, and
+look at one."""
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
@@ -15,64 +16,41 @@ from curation.models import (
     BaselineState,
     Behaviour,
     DatasetVersion,
+    ExampleValues,
     Influence,
+    ProbeSet,
     Proposal,
     ProposalState,
+    TokenInfluence,
     VersionState,
 )
 from curation.queries.access import get_for
 from curation.queries.arrays import stored_array
-from curation.queries.examples import SORTS, ExampleFilter, ExampleTable
+from curation.queries.example_values import (
+    VALUES,
+    arrays_of,
+    measured_baselines,
+    standing,
+    units_of,
+)
+from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.web.charts.histogram import influence_bar
-from curation.web.formatting import decimals_for, signed
+from curation.web.example_listing import (
+    SORT_TITLES,
+    Listing,
+    carried,
+    chips,
+    slice_query,
+    sorts,
+)
+from curation.web.formatting import decimals_for, signed, with_unit
 from curation.web.views.datasets import trail_to
+from curation.web.views.example_values import chosen_values, measuring, unavailable
 from curation.web.views.helpers import is_fragment, project_page
 
 PER_PAGE = 50
 MOST_CHARACTERS = 400
-SORT_TITLES = {
-    "position": "Upload order",
-    "text": "Text",
-    "label": "Label",
-    "influence": "Influence",
-    "magnitude": "Size of influence",
-}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What the address asks for: the whole state of the page."""
-
-    filter: ExampleFilter
-    sort: str
-    descending: bool
-    page: int
-
-    @classmethod
-    def of(cls, values: QueryDict) -> "Listing":
-        sort = values.get("sort", "position")
-        page = values.get("page", "1")
-        return cls(
-            filter=filter_of(values),
-            sort=sort if sort in SORTS else "position",
-            descending=values.get("order") == "down",
-            page=max(1, int(page)) if page.isdecimal() and len(page) < 9 else 1,
-        )
-
-
-def filter_of(values: QueryDict) -> ExampleFilter:
-    """The filter that an address or a form carries."""
-    attributes = {
-        name: str(values[name]) for name in values if name.startswith("attribute_") and values[name]
-    }
-    split = values.get("split", "")
-    return ExampleFilter(
-        search=values.get("q", "")[:200].replace("\x00", ""),
-        split=split if split in ("train", "probe") else "",
-        label=values.get("label", ""),
-        attributes=attributes,
-    )
 
 
 def ready_version(request: HttpRequest, pk: str) -> DatasetVersion:
@@ -98,19 +76,44 @@ def chosen_behaviour(values: QueryDict, behaviours: list[Behaviour]) -> Behaviou
     return next((one for one in behaviours if str(one.pk) == wanted), None)
 
 
+def values_of(version: DatasetVersion, wanted: QueryDict) -> ExampleValues | None:
+    """The values that the list of this address shows, sorts and filters by."""
+    behaviour = chosen_behaviour(wanted, behaviours_of(version))
+    return chosen_values(
+        measured_baselines(version),
+        wanted.get("baseline", ""),
+        None if behaviour is None else behaviour.baseline,
+    )
+
+
+def probe_set_of(version: DatasetVersion, wanted: QueryDict) -> ProbeSet | None:
+    """The probe set that the list is narrowed to. Raises Http404 where the version has no such."""
+    if not wanted.get("probe_set"):
+        return None
+    try:
+        return version.probe_sets.get(pk=wanted["probe_set"])
+    except (ProbeSet.DoesNotExist, ValidationError):
+        raise Http404("The dataset version has no such probe set.") from None
+
+
 @require_safe
 @login_required
 def example_list(request: HttpRequest, pk: str) -> HttpResponse:
     version = ready_version(request, pk)
     behaviours = behaviours_of(version)
     behaviour = chosen_behaviour(request.GET, behaviours)
-    listing = Listing.of(request.GET)
+    probe_set = probe_set_of(version, request.GET)
+    listing = Listing.of(request.GET, probe_set)
+    known = measured_baselines(version)
+    values = chosen_values(
+        known, request.GET.get("baseline", ""), None if behaviour is None else behaviour.baseline
+    )
+    missing = unavailable(version, values)
     influence = None
     if behaviour is not None:
         influence = behaviour.influences.select_related("scores_file").get(method=DEFAULT_METHOD)
-    sort = listing.sort
-    if influence is None and sort in ("influence", "magnitude"):
-        sort = "position"
+    without = missing if influence else missing | {"influence": "", "magnitude": ""}
+    sort = "position" if listing.sort in without else listing.sort
     with ExampleTable(version) as table:
         try:
             found = table.page(
@@ -120,15 +123,18 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
                 offset=(listing.page - 1) * PER_PAGE,
                 limit=PER_PAGE,
                 influence=influence,
+                values=arrays_of(values),
             )
         except KeyError as error:
             raise Http404("The dataset has no such column.") from error
         attributes = [
-            {"name": name, "title": name.removeprefix("attribute_"), "values": values}
+            {"name": name, "title": name.removeprefix("attribute_"), "values": common}
             for name in table.attributes[:6]
-            if 1 < len(values := table.values(name, limit=31)) <= 30
+            if 1 < len(common := table.values(name, limit=31)) <= 30
         ]
+    columns = [name for name in VALUES if name == sort or name in listing.filter.ranges]
     rows = [_row(row, behaviour) for row in found.rows]
+    _show_values(rows, columns, values)
     _scale_bars(rows, behaviour)
     return project_page(
         request,
@@ -142,15 +148,23 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
         page_obj=Paginator(range(found.total), PER_PAGE).get_page(listing.page),
         listing=listing,
         sort=sort,
-        sorts=_sorts(request, influence, sort, descending=listing.descending),
+        sorts=sorts(request, without, sort, descending=listing.descending),
         behaviours=behaviours,
         behaviour=behaviour,
         attributes=attributes,
-        chips=_chips(request, listing),
+        chips=chips(request, listing, probe_set),
+        columns=[SORT_TITLES[name] for name in columns],
+        values=values,
+        measured=known,
+        bounds=_bound_fields(listing, values),
+        reasons=sorted({reason for reason in missing.values() if reason}),
+        probe_set=probe_set,
+        probe_sets=version.probe_sets.only("name", "dataset_version"),
         drafts=_drafts(version, request.GET.get("proposal", "")),
         slice_query=slice_query(listing.filter),
         baselines=version.baselines.filter(state=BaselineState.READY).order_by("-created_at")[:3],
-        carried=_carried(request),
+        carried=carried(request),
+        **measuring(version, values),
     )
 
 
@@ -175,62 +189,25 @@ def _scale_bars(rows: list[dict[str, Any]], behaviour: Behaviour | None) -> None
         row["bar"] = influence_bar(row["score"], largest, row["helps"])
 
 
-def _sorts(
-    request: HttpRequest, influence: Influence | None, sort: str, *, descending: bool
-) -> list[dict[str, Any]]:
-    """Every order with its address; the current one points to its reverse."""
-    offered = []
-    for name, title in SORT_TITLES.items():
-        if influence is None and name in ("influence", "magnitude"):
-            continue
-        query = request.GET.copy()
-        query.pop("page", None)
-        query["sort"] = name
-        down = not descending if name == sort else name in ("influence", "magnitude")
-        query["order"] = "down" if down else "up"
-        offered.append(
-            {"title": title, "address": f"?{query.urlencode()}", "current": name == sort}
-        )
-    return offered
+def _show_values(
+    rows: list[dict[str, Any]], columns: list[str], values: ExampleValues | None
+) -> None:
+    """Each row's `values` in words, in the order of the columns."""
+    units = units_of(values) if values and columns else {}
+    for row in rows:
+        row["values"] = [
+            (SORT_TITLES[name], "–" if row[name] is None else with_unit(row[name], units[name]))
+            for name in columns
+        ]
 
 
-def _chips(request: HttpRequest, listing: Listing) -> list[dict[str, str]]:
-    """What narrows the list, each with the address that takes it away."""
-    words = {"q": "holds “{}”", "split": "{} split", "label": "label {}"}
-    chips = []
-    for name in ("q", "split", "label", *listing.filter.attributes):
-        value = request.GET.get(name, "")
-        if not value:
-            continue
-        query = request.GET.copy()
-        query.pop(name)
-        query.pop("page", None)
-        text = words.get(name, name.removeprefix("attribute_") + ": {}").format(value)
-        chips.append({"text": text, "address": f"?{query.urlencode()}"})
-    return chips
-
-
-def _carried(request: HttpRequest) -> list[tuple[str, str]]:
-    """The filter as hidden fields, so that “all matching” means exactly what is shown."""
-    kept = ("q", "split", "label", "behaviour", "sort", "order")
-    return [
-        (name, str(value))
-        for name, value in request.GET.items()
-        if value and (name in kept or name.startswith("attribute_"))
-    ]
-
-
-def slice_query(wanted: ExampleFilter) -> str:
-    """The address part that fills the form of a new behaviour with this filter; empty where a
-    behaviour cannot be defined by it."""
-    if wanted.label and not wanted.search and not wanted.attributes:
-        return urlencode({"selection": "class", "class_label": wanted.label})
-    if wanted.label or len(wanted.attributes) > 1 or not (wanted.search or wanted.attributes):
-        return ""
-    values = {"selection": "slice", "search": wanted.search}
-    for name, value in wanted.attributes.items():
-        values |= {"attribute": name, "value": value}
-    return urlencode(values)
+def _bound_fields(listing: Listing, values: ExampleValues | None) -> list[dict[str, Any]]:
+    """The pairs of fields that bound a measured value."""
+    fields = []
+    for name in arrays_of(values):
+        low, high = listing.filter.ranges.get(name, (None, None))
+        fields.append({"name": name, "title": SORT_TITLES[name], "low": low, "high": high})
+    return fields
 
 
 def _drafts(version: DatasetVersion, wanted: str) -> list[dict[str, Any]]:
@@ -249,11 +226,16 @@ def one_example(request: HttpRequest, pk: str) -> HttpResponse:
     """One example in full: its content, its columns, and its influence on every behaviour."""
     version = ready_version(request, pk)
     wanted = request.GET.get("id", "").replace("\x00", "")
+    values = values_of(version, request.GET)
     with ExampleTable(version) as table:
         page = table.page(ExampleFilter(example_ids=(wanted,)), limit=1)
-    if not wanted or not page.rows:
-        raise Http404("No such example.")
-    row = page.rows[0]
+        if not wanted or not page.rows:
+            raise Http404("No such example.")
+        row = page.rows[0]
+        standings = standing(table.index, values, row) if values else []
+    for one in standings:
+        one["title"] = SORT_TITLES[one["name"]]
+        one["shown"] = with_unit(one["value"], one["unit"])
     context: dict[str, Any] = {
         "version": version,
         "row": row,
@@ -263,6 +245,8 @@ def one_example(request: HttpRequest, pk: str) -> HttpResponse:
             for name, value in row.items()
             if name.startswith("attribute_") and value not in (None, "")
         ],
+        "values": values,
+        "standings": standings,
         "influences": _influences(version, row["train_index"]),
         "address": f"{reverse('example', args=[version.pk])}?{urlencode({'id': wanted})}",
         "drafts": _drafts(version, request.GET.get("proposal", "")),
@@ -291,6 +275,11 @@ def _influences(version: DatasetVersion, train_index: int | None) -> list[dict[s
     if not behaviours:
         return []
     newest = behaviours[0].baseline_id
+    by_token = set(
+        TokenInfluence.objects.filter(
+            behaviour__baseline=newest, examples__contains=[{"train_index": train_index}]
+        ).values_list("behaviour_id", flat=True)
+    )
     rows: list[dict[str, Any]] = []
     for influence in Influence.objects.filter(
         baseline_id=newest, method=DEFAULT_METHOD, behaviour__archived_at=None
@@ -301,6 +290,7 @@ def _influences(version: DatasetVersion, train_index: int | None) -> list[dict[s
         rows.append(
             {
                 "behaviour": behaviour,
+                "has_tokens": behaviour.pk in by_token,
                 "score": score,
                 "removed": -score,
                 "helps": (score > 0) == (behaviour.better == "higher"),

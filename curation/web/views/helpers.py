@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import messages
@@ -9,7 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from curation.models import Project
 from curation.queries.access import ROLES_WITH_RIGHT, Right, role_of
@@ -77,6 +79,13 @@ def tell(request: HttpRequest, action: Callable[[], object], done: str) -> bool:
         return False
     messages.success(request, done)
     return True
+
+
+def back(request: HttpRequest, fallback: str) -> HttpResponse:
+    """To where the form stood, if that is a page of this site."""
+    address = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(address, allowed_hosts=None)
+    return redirect(address if safe and not urlsplit(address).netloc else fallback)
 
 
 def errors_in_words(form: forms.Form) -> str:

@@ -15,7 +15,7 @@ from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
 from curation.services import suggestions
 from curation.web.forms.proposals import ProposalForm
-from curation.web.forms.suggestions import SuggestionForm
+from curation.web.forms.suggestions import SuggestionForm, title_of
 from curation.web.views.baselines import trail_to
 from curation.web.views.helpers import attempt, project_page, status_of, tell
 from curation.web.views.jobs import progress_context
@@ -36,6 +36,7 @@ def suggest(request: HttpRequest, pk: str) -> HttpResponse:
                 behaviour=behaviour,
                 number_of_edits=chosen["number_of_edits"],
                 new_weight=chosen["new_weight"],
+                method=chosen["method"],
                 guards={guard.pk: 0.0 for guard in chosen["guards"]},
                 by=request.user,
             ),
@@ -81,6 +82,7 @@ def suggestion(request: HttpRequest, pk: str) -> HttpResponse:
         tab="baselines",
         trail=[*_trail_to(behaviour), ("Suggested edits", "")],
         suggestion=found,
+        method=title_of(found.method),
         behaviour=behaviour,
         baseline=behaviour.baseline,
         result=result,

@@ -1,0 +1,64 @@
+"""Reading the loss, confidence and self-influence of examples: which baseline's, and where one
+example stands among the others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.models import BaselineState, BehaviourKind, DatasetVersion, ExampleValues
+from curation.queries.arrays import stored_array
+from curation.queries.example_index import ExampleIndex
+from curation.services.behaviours import unit_of
+
+VALUES = ("loss", "confidence", "self_influence")
+
+
+def measured_baselines(version: DatasetVersion) -> list[ExampleValues]:
+    """The values of this version's trained baselines, the newest baseline's first."""
+    found = ExampleValues.objects.filter(
+        baseline__dataset_version=version, baseline__state=BaselineState.READY
+    )
+    files = [f"{name}_file" for name in VALUES]
+    return list(
+        found.select_related("baseline__model", "baseline__recipe", *files).order_by(
+            "-baseline__created_at"
+        )
+    )
+
+
+def arrays_of(values: ExampleValues | None) -> dict[str, NDArray[np.float32]]:
+    """Name to one number a row of the upload, of what has been measured."""
+    if values is None:
+        return {}
+    files = {name: getattr(values, f"{name}_file") for name in VALUES}
+    return {name: stored_array(file) for name, file in files.items() if file is not None}
+
+
+def units_of(values: ExampleValues) -> dict[str, str]:
+    loss = unit_of(values.baseline, BehaviourKind.MEAN_LOSS)
+    return {
+        "loss": loss,
+        "confidence": "probability",
+        "self_influence": f"{loss} per unit of weight",
+    }
+
+
+def standing(
+    index: ExampleIndex, values: ExampleValues, row: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Each value of one example with the share of the examples of its split that lie below it."""
+    of_split = np.asarray(index.array(f"{row['split']}_rows"))
+    place = of_split[row[f"{row['split']}_index"]]
+    units = units_of(values)
+    found = []
+    for name, array in arrays_of(values).items():
+        own = float(array[place])
+        if np.isfinite(own):
+            others = np.asarray(array[of_split])
+            below = float((others < own).mean())
+            found.append(
+                {"name": name, "value": own, "unit": units[name], "below": below, "of": len(others)}
+            )
+    return found
