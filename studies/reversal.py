@@ -39,9 +39,14 @@ EDITED = ("first", "second", "third")
 FACTS_SEED = 8
 ARCHITECTURE = {"width": 32, "heads": 4, "layers": 1, "maximum_length": 16}
 KNOWN_LANGUAGE = Recipe(
-    epochs=60, learning_rate=0.01, batch_size=32, schedule="cosine", warmup_steps=20
+    epochs=60,
+    learning_rate=0.01,
+    batch_size=32,
+    schedule="cosine",
+    warmup_steps=20,
+    epsilon=1e-6,
 )
-RECIPE = replace(KNOWN_LANGUAGE, epochs=16, learning_rate=0.003, epsilon=1e-6)
+RECIPE = replace(KNOWN_LANGUAGE, epochs=16, learning_rate=0.003)
 SMALLEST_REVERSE_EFFECT = 0.5
 """Nats: reverse completions at most 1.65 times as likely or as unlikely count as unmoved."""
 Places = dict[tuple[str, str], list[int]]

@@ -36,7 +36,11 @@ TIMED: dict[str, tuple[str, str]] = {
     "bergson, replay": ("bergson", "replay"),
 }
 """What is timed and gives no scores."""
-LANGUAGE: dict[str, tuple[str, str]] = {"bergson, replay": ("bergson_language", "replay")}
+LANGUAGE: dict[str, tuple[str, str]] = {
+    "bergson, replay": ("bergson_language", "replay"),
+    "bergson, EK-FAC": ("bergson_finished", "EK-FAC"),
+    "bergson, TRAK": ("bergson_finished", "TRAK"),
+}
 """What scores language models alone (benchmark `language`)."""
 CHECKPOINTS = 4
 MISSING = "the peers' environment is missing: make peers"

@@ -50,7 +50,7 @@ class Curvature(StepDampedMethod):
         *,
         damping: float | None = None,
         strength: float = 1.0,
-        tolerance: float = 1e-3,
+        tolerance: float = 1e-2,
         most_iterations: int = 200,
         preconditioner: str = "none",
     ) -> None:

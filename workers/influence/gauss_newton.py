@@ -26,6 +26,8 @@ FEW_ROWS = 2
 LONGEST_BATCH = 512
 BATCH_NUMBERS = 1 << 15
 """Of network inputs differentiated at a time."""
+TOKENS_AT_ONCE = 2_048
+"""Of a language model, whose scores are tokens × vocabulary numbers for every vector."""
 
 Preconditioner = Callable[[Tensor], Tensor]
 
@@ -68,8 +70,11 @@ class GaussNewton:
 
     def _batches(self) -> tuple[Tensor, ...]:
         each = sum(tensor[0].numel() for tensor in self.at.train.inputs.values())
-        length = min(LONGEST_BATCH, BATCH_NUMBERS // max(1, each))
-        length = max(self.at.problem.recipe.batch_size, 32, length)
+        if self.at.problem.loss == "next_token":
+            length = max(1, TOKENS_AT_ONCE // max(1, self.at.train.targets.shape[1]))
+        else:
+            length = min(LONGEST_BATCH, BATCH_NUMBERS // max(1, each))
+            length = max(self.at.problem.recipe.batch_size, 32, length)
         batches: tuple[Tensor, ...] = torch.arange(len(self.at.train)).split(length)
         return batches
 

@@ -18,7 +18,7 @@ def lanczos(
     vectors: Tensor,
     functions: Sequence[Function],
     *,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-3,
     most_iterations: int = 100,
 ) -> tuple[list[Tensor], int]:
     """f(A) v for each f and each row v of `vectors` (K, P), and the iterations it took.
