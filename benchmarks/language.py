@@ -1,6 +1,6 @@
-"""Methods on a small Llama that reads bytes: rank agreement with retrains of random drops, same seed
-and fresh seeds, beside what retrains say of each other; and bergson's replay, EK-FAC and TRAK on
-the same network, weights, batches and retrains.
+"""Methods on a small Llama that reads bytes: rank agreement with retrains of random drops, with the
+same seed and with fresh ones, beside what retrains say of each other; and bergson's replay, EK-FAC
+and TRAK on the same network, weights, batches and retrains.
 
 Needs `make peers` for the peer; without it its rows say so."""
 
@@ -313,12 +313,12 @@ NOTES = (
     "an upload; they differ in the order of the data. Its first weights and the learning rate were "
     "chosen on other drops and seeds so that training is smooth: from Llama's usual small first "
     "weights, without that first training, replay of the same seed told nothing.",
-    "All of bergson runs in its own process on the same network, weights and data, on one core. Its "
-    "replay takes the same batches and optimizer and walks back once for each behaviour; its "
+    "All of bergson runs in its own process on the same network, weights and data, on one core. "
+    "Its replay takes the same batches and optimizer and walks back once for each behaviour; its "
     "seconds are the mean of its walks, without forward run and imports, and Hunch's walk is the "
-    "least of three. EK-FAC and TRAK are its own pipelines with their usual damping: gradients of "
-    "the linear layers, one score column for each of the 120 probe texts, of which behaviours are "
-    "means; TRAK with 1,024 projections, as many as Hunch's, of the log-odds. Their seconds hold reading the model and "
-    "writing the index, as that is what its command does; Hunch's hold all its work on a finished "
-    "run. The methods that stand beside them are Hunch's EK-FAC and projected gradients.",
+    "least of three. EK-FAC and TRAK are its own pipelines: gradients of the linear layers, one "
+    "score column for each of the 120 probe texts, of which behaviours are means. Both damp by a "
+    "tenth of the mean eigenvalue, EK-FAC's default; TRAK takes 1,024 projections, as many as "
+    "Hunch. Their seconds hold reading the model and writing the index, which is what its commands "
+    "do; Hunch's hold all its work on finished runs, for its EK-FAC and its projected gradients.",
 )

@@ -71,10 +71,10 @@ def written(task: PeerTask, seed: int, folder: Path) -> tuple[IndexConfig, Query
     model.load_state_dict(task.network(seed).model.state_dict())
     model.save_pretrained(folder / "model")
     tokens = {f"<{token}>": token for token in range(config.vocab_size)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(tokens, unk_token="<0>")), pad_token="<0>"
+    # Read for its limits alone: the texts come as tokens.
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(tokens))).save_pretrained(
+        folder / "model"
     )
-    tokenizer.save_pretrained(folder / "model")
     for name, examples in (("train", task.train), ("probe", task.probes[0].examples)):
         rows_of(examples).save_to_disk(str(folder / name))
     index = IndexConfig(
