@@ -8,9 +8,12 @@ import pytest
 from curation.models import Baseline, Estimate, Influence, MethodChoices, Prediction
 from curation.queries.method_choices import candidate_name, choices_of, preferred
 from curation.services import behaviours, registrations
+from curation.services.bank import load_edit
 from tests.running import run_jobs
 from workers.evidence.selection import MethodChoice
-from workers.tasks import method_choice
+from workers.influence.curvature import Curvature
+from workers.influence.damped_method import STRENGTHS
+from workers.tasks import damping_choice, method_choice
 
 
 @pytest.fixture
@@ -33,6 +36,37 @@ def test_a_second_method_is_compared_once_it_has_scores(baseline, owner):
     newest = MethodChoices.objects.filter(baseline=baseline).latest()
     assert newest.methods[0] == "replay"
     assert "curvature" in newest.methods
+
+
+def test_an_influence_functions_damping_is_chosen_by_the_banks_edits(baseline, owner, monkeypatch):
+    asked = []
+    choose_strength = Curvature.choose_strength
+
+    def recorded(method, runs, behaviours, edits, measured):
+        asked.append((edits.toarray(), measured))
+        return choose_strength(method, runs, behaviours, edits, measured)
+
+    monkeypatch.setattr(Curvature, "choose_strength", recorded)
+    monkeypatch.setattr(damping_choice, "FEWEST_EDITS", 3)
+    behaviours.attribute(baseline=baseline, method="curvature", by=owner)
+    run_jobs(baseline.project)
+    (edits, measured), number = asked[0], baseline.bank_edits.count()
+    indices, weights = load_edit(baseline.bank_edits.first())
+    np.testing.assert_allclose(edits[0, indices], weights - 1)
+    assert measured.shape == (number, baseline.behaviours.count())
+    for influence in Influence.objects.filter(baseline=baseline, method="curvature"):
+        choice = influence.diagnostics["damping_choice"]
+        assert choice["strength"] in STRENGTHS
+        assert choice["edits"] == number
+
+
+def test_with_few_known_edits_the_damping_stays_at_its_default(baseline, owner, monkeypatch):
+    monkeypatch.setattr(damping_choice, "FEWEST_EDITS", baseline.bank_edits.count() + 1)
+    behaviours.attribute(baseline=baseline, method="ekfac", by=owner)
+    run_jobs(baseline.project)
+    choice = Influence.objects.filter(method="ekfac").first().diagnostics["damping_choice"]
+    assert choice["strength"] == 1.0
+    assert choice["by"].startswith("default")
 
 
 def test_a_control_is_shown_beside_and_never_chosen(baseline, monkeypatch):

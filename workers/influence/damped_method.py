@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from workers.influence.behaviours import Behaviour
@@ -84,7 +85,7 @@ class StepDampedMethod(DampedMethod):
         self,
         runs: Sequence[TrainingRun],
         behaviours: Sequence[Behaviour],
-        edits: NDArray[Any],
+        edits: NDArray[Any] | csr_array,
         measured: NDArray[Any],
         strengths: Sequence[float] = STRENGTHS,
     ) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.stats import spearmanr
 
 from workers.influence.linearised import Linearised
@@ -16,6 +17,7 @@ from workers.training.optimizers import learning_rates
 from workers.training.trainer import TrainingRun
 
 Array = NDArray[np.floating[Any]]
+FEWEST_MEASURED = 3
 
 
 def training_time(run: TrainingRun) -> float:
@@ -102,20 +104,22 @@ def damping_matching_scale(dampings: Sequence[float], path: Array, reference: Ar
 
 
 def damping_by_evidence(
-    dampings: Sequence[float], path: Array, edits: Array, measured: Array
+    dampings: Sequence[float], path: Array, edits: Array | csr_array, measured: Array
 ) -> float:
     """The damping whose predictions rank measured effects best.
 
     `path` (D, N, K); `edits` (E, N) new weight - 1; `measured` (E, K) changes of the behaviours.
-    Use it on edits that no figure is reported on. Raises ValueError for fewer than 3 edits.
+    Use it on edits that no figure is reported on. A behaviour that was measured (not NaN) on fewer
+    than FEWEST_MEASURED edits does not count. Raises ValueError for fewer edits than that.
     """
-    if len(edits) < 3:
-        raise ValueError("ranking needs at least 3 measured edits")
+    if np.isfinite(measured).sum(0).max(initial=0) < FEWEST_MEASURED:
+        raise ValueError(f"ranking needs at least {FEWEST_MEASURED} measured edits")
     quality = [
         np.nanmean(
             [
-                spearmanr(edits @ scores[:, place], measured[:, place]).statistic
+                spearmanr(edits @ scores[:, place], measured[:, place], nan_policy="omit").statistic
                 for place in range(measured.shape[1])
+                if np.isfinite(measured[:, place]).sum() >= FEWEST_MEASURED
             ]
         )
         for scores in path

@@ -1,14 +1,18 @@
 """The job that computes influence scores of a baseline's behaviours by one method."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from curation.models import Baseline, Behaviour, Influence
 from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import random_edit_scale
+from workers.influence.damped_method import StepDampedMethod
 from workers.influence.interface import InfluenceMethod, InfluenceScores
 from workers.influence.projected import Projected
 from workers.influence.registry import build_method
 from workers.tasks.calibrations import fit_calibration
+from workers.tasks.damping_choice import choose_damping
 from workers.tasks.edit_aware import calibrate_edit_aware, recorded_runs
 from workers.tasks.handler import Handler
 from workers.tasks.loading import (
@@ -55,8 +59,13 @@ class Attribute(Handler):
                 "Recording the training runs", loaded.problem.number_of_steps * len(baseline.seeds)
             )
             runs = recorded_runs(baseline, loaded, report)
+        chosen: dict[str, object] = {}
+        if isinstance(method, StepDampedMethod):
+            report.stage("Choosing the damping")
+            chosen["damping_choice"] = choose_damping(method, baseline, behaviours, runs, measured)
         report.stage(f"Computing influence by {method.title.lower()}")
         scores = method.scores(runs, measured, progress=report)
+        scores = replace(scores, diagnostics={**scores.diagnostics, **chosen})
         self._save(baseline, name, behaviours, scores)
         fit_calibration(baseline, name)
         if name == DEFAULT_METHOD:
