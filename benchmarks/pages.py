@@ -121,6 +121,13 @@ def examples_pages(site: Mapping[str, Any]) -> dict[str, Iterator[str]]:
         ),
         "search, by influence": endless(lambda: f"q={word()}&{behaviour()}&sort=influence"),
         "by text, any page": endless(lambda: f"sort=text&{page()}"),
+        "by loss, any page": endless(lambda: f"sort=loss&order=down&{page()}"),
+        "by confidence, between two values": endless(
+            lambda: f"sort=confidence&confidence_from={draw.random() / 2}&confidence_to=0.75"
+        ),
+        "search, by self-influence": endless(
+            lambda: f"q={word()}&sort=self_influence&order=down&split=train"
+        ),
     }
 
 
@@ -215,6 +222,7 @@ def make_site() -> dict[str, Any]:
             diagnostics={"random_edit_scale": float(random_edit_scale(scores[:, None])[0])},
         )  # fmt: skip
         behaviours.append(str(one.pk))
+    add_values(baseline, train, draw)
     fit_calibration(baseline, "replay")
     proposal = proposals.create_proposal(baseline=baseline, name="many", hypothesis="x", by=user)
     empty = proposals.create_proposal(baseline=baseline, name="none", hypothesis="x", by=user)
@@ -225,6 +233,21 @@ def make_site() -> dict[str, Any]:
         "user": user, "version": version.pk, "words": words, "behaviours": behaviours,
         "proposal": str(proposal.pk), "empty": str(empty.pk),
     }  # fmt: skip
+
+
+def add_values(baseline: Any, train: int, draw: np.random.Generator) -> None:
+    """What training and measuring leave of every example."""
+    from curation.models import ExampleValues
+    from curation.services import files
+
+    loss = draw.exponential(size=EXAMPLES).astype(np.float32)
+    own = draw.exponential(size=EXAMPLES).astype(np.float32)
+    own[train:] = np.nan
+    ExampleValues.objects.create(
+        baseline=baseline, loss_file=stored(files, loss),
+        confidence_file=stored(files, np.exp(-loss)), self_influence_file=stored(files, own),
+        seeds=baseline.seeds,
+    )  # fmt: skip
 
 
 def stored(files: Any, values: np.ndarray) -> Any:

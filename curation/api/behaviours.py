@@ -70,6 +70,13 @@ class NamedExamples(Input):
     )
 
 
+class SavedProbeSet(Input):
+    """Its examples are copied: a later deletion changes no behaviour."""
+
+    selection: Literal["probe_set"]
+    probe_set: UUID
+
+
 class PastedExample(Input):
     text: str = Field(min_length=1, max_length=LONGEST_TEXT)
     label: str = Field(max_length=200)
@@ -98,7 +105,8 @@ class PastedExamples(Input):
 
 
 Definition = Annotated[
-    AllProbe | OneClass | Slice | NamedExamples | PastedExamples, Field(discriminator="selection")
+    AllProbe | OneClass | Slice | NamedExamples | SavedProbeSet | PastedExamples,
+    Field(discriminator="selection"),
 ]
 
 

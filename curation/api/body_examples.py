@@ -42,6 +42,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "compute_influence": {"method": "replay"},
     "extend_bank": {"number_of_edits": 48, "seeds_per_edit": 2},
     "estimate_bank": {"number_of_edits": 48, "seeds_per_edit": 2},
+    "save_probe_set": {"name": "hard ones", "example_ids": ["row-17", "row-42"]},
     "create_proposal": {"name": "cleaner", "hypothesis": "Without these labels the margin grows."},
     "set_edits": {"edits": EDITS, "description": "Two that look wrong."},
     "set_matching_edits": {"label": "up", "search": "not good", "weight": 0},

@@ -1,7 +1,7 @@
 """Datasets, their versions and their examples."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -23,7 +23,8 @@ from curation.api.problems import Problem
 from curation.api.router import ApiRouter
 from curation.models import Dataset, DatasetVersion, Job, Project, Task, VersionState
 from curation.queries.access import Right, get_for
-from curation.queries.examples import SORTS, ExampleFilter, ExampleTable
+from curation.queries.example_values import VALUES, arrays_of, chosen_values, measured_baselines
+from curation.queries.examples import SORTS, ExampleArrays, ExampleFilter, ExampleTable, Range
 from curation.services import datasets
 from curation.services.uploads import room_for
 
@@ -109,7 +110,13 @@ class ExampleOut(Schema):
     target: float | None = None
     content: str | None
     score: float | None = None
+    loss: float | None = None
+    confidence: float | None = None
+    self_influence: float | None = None
     attributes: dict[str, Any] = {}
+
+
+Bound = Annotated[float | None, Field(allow_inf_nan=False)]
 
 
 class ExampleQuery(PageQuery):
@@ -120,6 +127,23 @@ class ExampleQuery(PageQuery):
     value: str = Field("", max_length=500, description="The value that the attribute must have.")
     sort: str = Field("position", pattern=f"^({'|'.join(SORTS)})$")
     descending: bool = False
+    baseline: UUID | None = Field(
+        None,
+        description="Whose loss, confidence and self-influence are given; without it those of the "
+        "newest baseline that measured them.",
+    )
+    loss_from: Bound = None
+    loss_to: Bound = None
+    confidence_from: Bound = None
+    confidence_to: Bound = None
+    self_influence_from: Bound = None
+    self_influence_to: Bound = None
+
+    def ranges(self) -> dict[str, Range]:
+        pairs = {
+            name: (getattr(self, f"{name}_from"), getattr(self, f"{name}_to")) for name in VALUES
+        }
+        return {name: bounds for name, bounds in pairs.items() if bounds != (None, None)}
 
     def filter(self) -> ExampleFilter:
         name = (
@@ -132,6 +156,7 @@ class ExampleQuery(PageQuery):
             split=self.split,
             label=self.label,
             attributes={name: self.value} if self.attribute else {},
+            ranges=self.ranges(),
         )
 
 
@@ -238,6 +263,7 @@ def list_examples(
 def page_of_examples(version: DatasetVersion, query: ExampleQuery, influence: Any = None) -> Any:
     if version.state != VersionState.READY:
         raise Problem(409, "The dataset version is not imported yet.")
+    values = values_of(version, query, influence)
     with ExampleTable(version) as table:
         try:
             found = table.page(
@@ -247,12 +273,26 @@ def page_of_examples(version: DatasetVersion, query: ExampleQuery, influence: An
                 offset=start_of(query),
                 limit=query.limit,
                 influence=influence,
+                values=values,
             )
         except KeyError as error:
             raise ValidationError(
                 {"attribute": f"The dataset has no attribute {error}."}
             ) from error
     return offset_page([example(row) for row in found.rows], query, found.total)
+
+
+def values_of(version: DatasetVersion, query: ExampleQuery, influence: Any = None) -> ExampleArrays:
+    """What the wanted baseline measured. Raises Problem where it did not measure what is asked."""
+    known = measured_baselines(version)
+    if query.baseline and query.baseline not in {one.baseline_id for one in known}:
+        raise Problem(404, "No baseline of this version with this id has measured its examples.")
+    default = None if influence is None else influence.baseline
+    values = arrays_of(chosen_values(known, str(query.baseline or ""), default))
+    for name in (*query.ranges(), query.sort):
+        if name in VALUES and name not in values:
+            raise Problem(409, f"The {name.replace('_', '-')} of the examples is not measured.")
+    return values
 
 
 def example(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Reading the loss, confidence and self-influence of examples: which baseline's, and where one
 example stands among the others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.models import BaselineState, BehaviourKind, DatasetVersion, ExampleValues
+from curation.models import Baseline, BaselineState, BehaviourKind, DatasetVersion, ExampleValues
 from curation.queries.arrays import stored_array
 from curation.queries.example_index import ExampleIndex
 from curation.services.behaviours import unit_of
@@ -26,6 +26,17 @@ def measured_baselines(version: DatasetVersion) -> list[ExampleValues]:
             "-baseline__created_at"
         )
     )
+
+
+def chosen_values(
+    known: Sequence[ExampleValues], wanted: str, baseline: Baseline | None
+) -> ExampleValues | None:
+    """The values of the wanted baseline, else of the given one, else the newest."""
+    for key in (wanted, "" if baseline is None else str(baseline.pk)):
+        for one in known:
+            if str(one.baseline_id) == key:
+                return one
+    return known[0] if known else None
 
 
 def arrays_of(values: ExampleValues | None) -> dict[str, NDArray[np.float32]]:

@@ -84,6 +84,7 @@ BODIES = {
         "kind": "mean_loss",
         "definition": {"selection": "all"},
     },
+    "save_probe_set": lambda o: {"name": "new"},
     "create_proposal": lambda o: {"name": "new"},
     "set_edits": lambda o: {"edits": [{"example_id": "e1", "weight": 0}]},
     "set_matching_edits": lambda o: {"label": "up", "weight": 2},

@@ -29,12 +29,14 @@ from curation.models import (
     Suggestion,
     VersionState,
 )
+from curation.queries.examples import ExampleFilter
 from curation.services import (
     behaviours,
     datasets,
     files,
     jobs,
     predictions,
+    probe_sets,
     projects,
     proposals,
     registrations,
@@ -168,6 +170,9 @@ def make_world(people: dict[str, Any]) -> World:
     webhook = webhooks.create_webhook(
         project=project, url="https://example.com/hook", events=["job.failed"], by=owner
     )
+    probe_set = probe_sets.save_probe_set(
+        version=version, name="all", wanted=ExampleFilter(), chosen="all", by=owner
+    )
     token, _ = tokens.create_token(user=owner, name="listed", scopes=[Scope.READ])
     objects = {
         "project_id": project.pk,
@@ -185,6 +190,7 @@ def make_world(people: dict[str, Any]) -> World:
         "job_id": job.pk,
         "upload_id": upload.pk,
         "webhook_id": webhook.pk,
+        "probe_set_id": probe_set.pk,
         "token_id": token.pk,
         "user_name": "viewer",
         "number": 1,

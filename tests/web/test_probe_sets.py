@@ -11,6 +11,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def save(owner, world):
+    world.version.probe_sets.all().delete()
+
     def post(**values):
         address = f"/versions/{world.version.pk}/probe-sets/save/"
         return owner.post(address, {"scope": "ticked", "name": "hard", **values}, follow=True)

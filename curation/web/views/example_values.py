@@ -1,7 +1,6 @@
 """Loss, confidence and self-influence of examples on the pages: whose are shown, what is missing
 and why, and the button that measures it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -27,17 +26,6 @@ def measure(request: HttpRequest, pk: str) -> HttpResponse:
         "The examples are being measured.",
     )
     return back(request, reverse("baseline", args=[baseline.pk]))
-
-
-def chosen_values(
-    known: Sequence[ExampleValues], wanted: str, baseline: Baseline | None
-) -> ExampleValues | None:
-    """The values of the wanted baseline, else of the given one, else the newest."""
-    for key in (wanted, "" if baseline is None else str(baseline.pk)):
-        for one in known:
-            if str(one.baseline_id) == key:
-                return one
-    return known[0] if known else None
 
 
 def unavailable(version: DatasetVersion, values: ExampleValues | None) -> dict[str, str]:

@@ -29,6 +29,7 @@ from curation.queries.arrays import stored_array
 from curation.queries.example_values import (
     VALUES,
     arrays_of,
+    chosen_values,
     measured_baselines,
     standing,
     units_of,
@@ -46,7 +47,7 @@ from curation.web.example_listing import (
 )
 from curation.web.formatting import decimals_for, signed, with_unit
 from curation.web.views.datasets import trail_to
-from curation.web.views.example_values import chosen_values, measuring, unavailable
+from curation.web.views.example_values import measuring, unavailable
 from curation.web.views.helpers import is_fragment, project_page
 
 PER_PAGE = 50
