@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.models import Influence, Proposal
+from curation.models import ExampleValues, Influence, Proposal
+from curation.queries.example_values import arrays_of
 from curation.queries.examples import CONTENT_COLUMNS, ExampleTable
 from curation.queries.predictions import edits_of
 from curation.services.files import local_path
@@ -64,7 +65,8 @@ def issue_table(
     table: ExampleTable, proposal: Proposal, influence: Influence | None
 ) -> pa.RecordBatchReader:
     """One row a training example: its weight, `is_influence_issue` where the edits lower it,
-    and with scores `influence_score`, the rank of its influence from 0 (most harmful) to 1.
+    with scores `influence_score`, the rank of its influence from 0 (most harmful) to 1, and the
+    `loss`, `confidence` and `self_influence` that the proposal's baseline has measured.
     """
     _register_weights(table, proposal)
     scores = ["NULL::FLOAT AS influence", "NULL::DOUBLE AS influence_score"]
@@ -85,6 +87,9 @@ def issue_table(
         )
         scores = ["influence", "rank AS influence_score"]
         join = "LEFT JOIN ranked ON train_index = ranked_index"
+    measured = _register_values(table, proposal)
+    if measured:
+        join += " LEFT JOIN measured ON train_index = measured_index"
     label = "label" if "label" in table.columns else "NULL::VARCHAR"
     return _read(
         table,
@@ -94,6 +99,7 @@ def issue_table(
             "coalesce(weight, 1) < 1 AS is_influence_issue",
             "coalesce(weight, 1.0) AS weight",
             *scores,
+            *measured,
         ],
         f"examples LEFT JOIN weights ON train_index = weight_index {join} "
         "WHERE split = 'train' ORDER BY train_index",
@@ -156,6 +162,17 @@ def _register_weights(table: ExampleTable, proposal: Proposal) -> None:
     table.connection.register(
         "weights", {"weight_index": indices.astype(np.int32), "weight": weights}
     )
+
+
+def _register_values(table: ExampleTable, proposal: Proposal) -> list[str]:
+    """Makes what the baseline measured of the train examples a table; the names of its columns."""
+    arrays = arrays_of(ExampleValues.objects.filter(baseline=proposal.baseline).first())
+    train = np.asarray(table.index.array("train_rows"))
+    columns = {name: np.asarray(array[train]) for name, array in arrays.items()}
+    if columns:
+        index = np.arange(len(train), dtype=np.int32)
+        table.connection.register("measured", {"measured_index": index, **columns})
+    return list(columns)
 
 
 def _cell(value: Any) -> Any:

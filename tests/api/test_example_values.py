@@ -1,6 +1,8 @@
 """Programs sort and filter examples by what a baseline measured, save probe sets and start
 measuring, as people do."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,11 @@ def test_measuring_starts_a_job_once(api, world):
     assert started.status_code == 202
     assert world.project.jobs.get(pk=started.data["job"]).kind == JobKind.MEASURE_EXAMPLES
     assert api.post(here, {}).status_code == 422
+
+
+def test_the_table_of_issues_carries_the_values(api, world, measured):
+    answer = api.get(f"/proposals/{world.proposal.pk}/export/issues?format=jsonl")
+    rows = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    assert [row["loss"] for row in rows] == LOSS[:TRAIN].tolist()
+    assert [row["self_influence"] for row in rows] == LOSS[:TRAIN].tolist()
+    assert rows[3]["confidence"] == pytest.approx(float(np.exp(-LOSS[3])))

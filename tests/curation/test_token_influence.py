@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 
 from curation.models import Behaviour, Influence, JobKind, TokenInfluence
 from curation.queries.arrays import stored_array
+from curation.queries.examples import ExampleTable
 from curation.queries.token_influence import scored_examples
 from curation.services import behaviours, projects, token_influence
 from tests.curation.test_language_job import built_in_model, trained_baseline
@@ -101,3 +102,24 @@ def test_a_loss_is_helped_by_tokens_that_lower_it(asked, owner):
     (one,) = scored_examples(loss)
     assert one["helps"] and [token["helps"] for token in one["tokens"]] == [True, False]
     assert [token["text"] for token in one["strongest"]] == ["a", "b"]
+
+
+def test_an_examples_panel_leads_to_its_tokens_once_they_are_scored(
+    asked, owner, project, client, settings
+):
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    }
+    client.force_login(owner)
+    token_influence.request_token_influence(behaviour=asked, by=owner)
+    run_jobs(project)
+    scored = {one["train_index"]: one for one in scored_examples(asked)}
+    version = asked.baseline.dataset_version
+    with ExampleTable(version) as table:
+        rows = table.by_train_index(range(version.train_count))
+    for index, row in rows.items():
+        page = client.get(f"/versions/{version.pk}/examples/one/?id={row['example_id']}")
+        link = f"/behaviours/{asked.pk}/tokens/#example-{index}"
+        assert (link in page.content.decode()) == (index in scored)
+    tokens = client.get(f"/behaviours/{asked.pk}/tokens/").content.decode()
+    assert all(f'id="example-{index}"' in tokens for index in scored)
