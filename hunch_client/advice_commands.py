@@ -31,7 +31,10 @@ def what_if(
     edits: Annotated[
         Path | None, typer.Option(help="CSV with the columns example_id and weight.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How influence is estimated.")] = "replay",
+    method: Annotated[
+        str | None,
+        typer.Option(help="How influence is estimated; else what held-out edits speak for."),
+    ] = None,
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:

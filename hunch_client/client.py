@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hunch_client.advice import Advice
+from hunch_client.deletions import Deletions
 from hunch_client.errors import HunchError
 from hunch_client.jobs import JobWatcher, no_watcher
 from hunch_client.records import (
@@ -29,7 +30,7 @@ from hunch_client.uploading import Progress, no_progress, upload_file
 Weights = Mapping[str, float]
 
 
-class Hunch(Advice):
+class Hunch(Advice, Deletions):
     """A site and a token. Use it as a context manager, or call `close`.
 
     Methods that start a job return when it has ended, unless `wait=False`; they raise JobFailed if
@@ -222,9 +223,10 @@ class Hunch(Advice):
         return found
 
     def what_if(
-        self, baseline: Baseline, weights: Weights, *, method: str = "replay"
+        self, baseline: Baseline, weights: Weights, *, method: str | None = None
     ) -> list[Effect]:
-        """Predict at once what new weights (by example id) would change; nothing is saved."""
+        """Predict at once what new weights (by example id) would change; nothing is saved. Without
+        `method` each behaviour by the one, or the combination, that held-out edits speak for."""
         body = {"edits": _edits(weights), "method": method}
         found = self._post(f"/baselines/{baseline.id}/what-if", body)
         return [Effect.from_json(one) for one in found]
@@ -241,8 +243,9 @@ class Hunch(Advice):
         made = self._post(f"/proposals/{proposal.id}/edits", {"edits": _edits(weights)})
         return Proposal.from_json(made)
 
-    def predict(self, proposal: Proposal, *, method: str = "replay") -> list[Effect]:
-        """Predict every scored behaviour for the proposal, and save it."""
+    def predict(self, proposal: Proposal, *, method: str | None = None) -> list[Effect]:
+        """Predict every scored behaviour for the proposal, and save it; `method` as in
+        `what_if`."""
         found = self._post(f"/proposals/{proposal.id}/predictions", {"method": method})
         return [Effect.from_json(one) for one in found]
 

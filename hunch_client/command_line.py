@@ -2,7 +2,13 @@
 
 import typer
 
-from hunch_client import advice_commands, job_commands, proposal_commands, setup_commands
+from hunch_client import (
+    advice_commands,
+    deletion_commands,
+    job_commands,
+    proposal_commands,
+    setup_commands,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -11,5 +17,11 @@ app = typer.Typer(
     help="Predict what a data edit does to a model, then test the prediction.",
     epilog="A prediction is a hypothesis, not a guarantee: act on the verdict of a test.",
 )
-for commands in (setup_commands, proposal_commands, advice_commands, job_commands):
+for commands in (
+    setup_commands,
+    proposal_commands,
+    advice_commands,
+    job_commands,
+    deletion_commands,
+):
     app.add_typer(commands.app)

@@ -78,7 +78,10 @@ def propose(
 @reports_errors
 def predict(
     proposal: ProposalArgument,
-    method: Annotated[str, typer.Option(help="How influence is estimated.")] = "replay",
+    method: Annotated[
+        str | None,
+        typer.Option(help="How influence is estimated; else what held-out edits speak for."),
+    ] = None,
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -42,6 +42,20 @@ class Version(Record):
 
 
 @dataclass(frozen=True)
+class Deletion(Record):
+    """What was deleted with all that went with it; `purge_after` is None for an archived
+    project."""
+
+    id: str
+    project_id: str
+    object_kind: str
+    object_id: str
+    name: str
+    counts: dict[str, int]
+    purge_after: str | None
+
+
+@dataclass(frozen=True)
 class Model(Record):
     id: str
     project_id: str
@@ -119,6 +133,7 @@ class Effect(Record):
     level: float
     calibrated: bool
     warnings: list[str]
+    combined: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

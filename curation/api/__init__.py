@@ -11,12 +11,13 @@ from curation.api import (
     behaviours,
     calibration,
     datasets,
+    deletions,
     documentation,
     exports,
     jobs,
+    probe_sets,
     problems,
     projects,
-    probe_sets,
     proposals,
     registrations,
     reviews,
@@ -45,6 +46,7 @@ ROUTERS = (
     jobs.router,
     exports.router,
     webhooks.router,
+    deletions.router,
 )
 DESCRIPTION = """
 Everything that a person can do with Hunch by form, a program does here.

@@ -2,9 +2,11 @@
 
 from curation.models.audit import AuditEntry
 from curation.models.bank import BankEdit, BankRetrain, Calibration
+from curation.models.base import Deletable
 from curation.models.baseline import Baseline, BaselineRun, BaselineState
 from curation.models.behaviour import Behaviour, BehaviourKind, Better
 from curation.models.dataset import Dataset, DatasetVersion, Task, VersionState
+from curation.models.deletion import Deletion
 from curation.models.example_values import ExampleValues
 from curation.models.idempotency import IdempotentRequest
 from curation.models.influence import Influence
@@ -41,6 +43,8 @@ __all__ = [
     "Calibration",
     "Dataset",
     "DatasetVersion",
+    "Deletable",
+    "Deletion",
     "DeliveryState",
     "Deviation",
     "Edit",

@@ -4,7 +4,7 @@ replayable."""
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Identified
+from curation.models.base import Deletable, Identified
 from curation.models.dataset import DatasetVersion
 from curation.models.model import Model
 from curation.models.project import Project
@@ -19,7 +19,7 @@ class BaselineState(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
-class Baseline(Identified):
+class Baseline(Deletable):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="baselines")
     name = models.CharField(max_length=120)
     dataset_version = models.ForeignKey(
@@ -43,7 +43,9 @@ class Baseline(Identified):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["project", "name"], name="baseline_name_once_per_project"
+                fields=["project", "name"],
+                condition=models.Q(deletion=None),
+                name="baseline_name_once_per_project",
             )
         ]
 

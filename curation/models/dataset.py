@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Identified
+from curation.models.base import Deletable
 from curation.models.project import Project
 from curation.models.stored_file import StoredFile
 
@@ -17,7 +17,7 @@ class Task(models.TextChoices):
     PROMPT_COMPLETION = "prompt_completion", "Prompt and completion"
 
 
-class Dataset(Identified):
+class Dataset(Deletable):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="datasets")
     name = models.CharField(max_length=120)
     description = models.TextField(max_length=4000, blank=True)
@@ -29,7 +29,9 @@ class Dataset(Identified):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["project", "name"], name="dataset_name_once_per_project"
+                fields=["project", "name"],
+                condition=models.Q(deletion=None),
+                name="dataset_name_once_per_project",
             )
         ]
 
@@ -45,7 +47,7 @@ class VersionState(models.TextChoices):
     REFUSED = "refused", "Refused"
 
 
-class DatasetVersion(Identified):
+class DatasetVersion(Deletable):
     """An upload on its way to, and then, one immutable Parquet of examples."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")

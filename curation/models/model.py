@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Identified
+from curation.models.base import Deletable
 from curation.models.project import Project
 
 
@@ -13,7 +13,7 @@ class ModelState(models.TextChoices):
     REFUSED = "refused", "Refused"
 
 
-class Model(Identified):
+class Model(Deletable):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="models")
     name = models.CharField(max_length=120)
     architecture = models.JSONField(
@@ -31,7 +31,11 @@ class Model(Identified):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "name"], name="model_name_once_per_project")
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                condition=models.Q(deletion=None),
+                name="model_name_once_per_project",
+            )
         ]
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Identified
+from curation.models.base import Deletable
 
 
 class Role(models.TextChoices):
@@ -13,7 +13,7 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer"
 
 
-class Project(Identified):
+class Project(Deletable):
     name = models.CharField(max_length=120)
     description = models.TextField(max_length=4000, blank=True)
     is_sample = models.BooleanField(default=False)

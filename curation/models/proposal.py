@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Identified
+from curation.models.base import Deletable
 from curation.models.baseline import Baseline
 from curation.models.project import Project
 
@@ -13,7 +13,7 @@ class ProposalState(models.TextChoices):
     FROZEN = "frozen", "Frozen"
 
 
-class Proposal(Identified):
+class Proposal(Deletable):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="proposals")
     baseline = models.ForeignKey(Baseline, on_delete=models.PROTECT, related_name="proposals")
     name = models.CharField(max_length=120)
@@ -30,7 +30,9 @@ class Proposal(Identified):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["baseline", "name"], name="proposal_name_once_per_baseline"
+                fields=["baseline", "name"],
+                condition=models.Q(deletion=None),
+                name="proposal_name_once_per_baseline",
             ),
             models.CheckConstraint(
                 condition=~models.Q(state=ProposalState.FROZEN) | ~models.Q(edits_sha256=""),

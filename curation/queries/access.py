@@ -56,16 +56,33 @@ PROJECT_PATH: dict[type[DjangoModel], str] = {
     models.Job: "project",
     models.AuditEntry: "project",
     models.Upload: "project",
+    models.Deletion: "project",
     models.Webhook: "project",
     models.WebhookDelivery: "webhook__project",
 }
 
 
 def visible(model: type[T], user: Any) -> QuerySet[T]:
-    """Every row of the model that belongs to one of the user's projects."""
+    """Every row of the model that belongs to one of the user's projects, and to nothing that was
+    deleted."""
     path = PROJECT_PATH[model]
     lookup = f"{path}__memberships__user" if path else "memberships__user"
-    return model._default_manager.filter(**{lookup: user})
+    return model._default_manager.filter(**{lookup: user}, **_kept(model))
+
+
+def _kept(model: type[DjangoModel]) -> dict[str, None]:
+    """Conditions that no parent of the row is deleted; deletions themselves are seen."""
+    conditions: dict[str, None] = {}
+    if model is models.Deletion:
+        return conditions
+    parent: Any = model
+    prefix = ""
+    for name in filter(None, PROJECT_PATH[model].split("__")):
+        parent = parent._meta.get_field(name).related_model
+        prefix += f"{name}__"
+        if issubclass(parent, models.Deletable):
+            conditions[f"{prefix}deletion"] = None
+    return conditions
 
 
 def project_of(target: DjangoModel) -> Project:

@@ -10,6 +10,7 @@ from curation.models import (
     BankRetrain,
     BaselineRun,
     DatasetVersion,
+    ExampleValues,
     Influence,
     LabelCheck,
     Model,
@@ -27,6 +28,11 @@ FILE_KEYS: tuple[tuple[type[Any], tuple[str, ...], str], ...] = (
     (BankEdit, ("edits_file",), "baseline__project"),
     (BankRetrain, ("parameters_file",), "baseline__project"),
     (LabelCheck, ("score_file",), "baseline__project"),
+    (
+        ExampleValues,
+        ("loss_file", "confidence_file", "self_influence_file"),
+        "baseline__project",
+    ),
     (Upload, ("stored_file",), "project"),
     (UploadPart, ("stored_file",), "upload__project"),
 )
@@ -47,14 +53,16 @@ def file_keys_of_models() -> set[tuple[str, str]]:
 
 
 def files_in_use(project: Project | None = None) -> set[str]:
-    """The hashes of all files that rows of the project, or of any project, name."""
+    """The hashes of all files that rows of the project, or of any project, name. Deleted rows
+    keep theirs until they are purged."""
     used: set[str] = set()
     for model, fields, path in FILE_KEYS:
-        rows = model._default_manager.all()
+        rows = model._base_manager.all()
         rows = rows if project is None else rows.filter(**{path: project})
         for field in fields:
             used.update(_hashes(rows.values_list(field, flat=True).iterator(10_000)))
-    models = Model.objects.all() if project is None else project.models.all()
+    models = Model.everything.all()
+    models = models if project is None else models.filter(project=project)
     for stored in models.values_list("files", flat=True):
         used.update(stored.values())
     runs = BaselineRun.objects.exclude(trajectory_files={})
@@ -69,10 +77,10 @@ def named_by(sha256: str) -> list[str]:
     found = []
     for model, fields, _ in FILE_KEYS:
         for field in fields:
-            rows = model._default_manager.filter(**{field: sha256})
+            rows = model._base_manager.filter(**{field: sha256})
             found += [_described(row, field) for row in rows[:MOST_NAMED]]
     for model, field in ((Model, "files"), (BaselineRun, "trajectory_files")):
-        rows = model._default_manager.filter(**{f"{field}__icontains": sha256})
+        rows = model._base_manager.filter(**{f"{field}__icontains": sha256})
         found += [_described(row, field) for row in rows[:MOST_NAMED]]
     return found
 

@@ -56,7 +56,7 @@ def add_version(
 ) -> tuple[DatasetVersion, Job]:
     """Register an uploaded file as the next version and send it to be inspected."""
     Dataset.objects.select_for_update().get(pk=dataset.pk)
-    latest = dataset.versions.order_by("-number").values_list("number", flat=True).first() or 0
+    latest = _last_number(dataset)
     version = DatasetVersion(
         dataset=dataset,
         number=latest + 1,
@@ -104,7 +104,7 @@ def apply_proposal(*, proposal: Proposal, by: Any) -> tuple[DatasetVersion, Job]
     Dataset.objects.select_for_update().get(pk=parent.dataset_id)
     version = DatasetVersion(
         dataset=parent.dataset,
-        number=(parent.dataset.versions.aggregate(last=Max("number"))["last"] or 0) + 1,
+        number=_last_number(parent.dataset) + 1,
         parent=parent,
         from_proposal=proposal,
         state=VersionState.IMPORTING,
@@ -154,3 +154,9 @@ def import_version(*, version: DatasetVersion, column_mapping: dict[str, Any], b
     return jobs.enqueue(
         project=version.project, kind=JobKind.IMPORT_DATASET, target_id=version.pk, created_by=by
     )
+
+
+def _last_number(dataset: Dataset) -> int:
+    """The highest number that a version has had; one that was deleted is not used again."""
+    versions = DatasetVersion.everything.filter(dataset=dataset)
+    return int(versions.aggregate(last=Max("number"))["last"] or 0)

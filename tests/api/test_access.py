@@ -34,8 +34,13 @@ def scope_of(operation):
 
 def right_of(method, path, operation):
     """What a role must give, by the kind of route: an independent statement of the rules."""
-    if "webhook" in path or (
-        method != "GET" and re.search(r"members|^/projects/\{project_id\}$", path)
+    nouns = "projects|datasets|versions|models|baselines|proposals"
+    if method == "DELETE" and re.fullmatch(rf"/({nouns})/\{{\w+\}}", path):
+        return Right.MANAGE
+    if (
+        "webhook" in path
+        or "/deletions/" in path
+        or (method != "GET" and re.search(r"members|^/projects/\{project_id\}$", path))
     ):
         return Right.MANAGE
     if scope_of(operation) == Scope.READ:

@@ -33,6 +33,7 @@ from curation.queries.examples import ExampleFilter
 from curation.services import (
     behaviours,
     datasets,
+    deletions,
     files,
     jobs,
     predictions,
@@ -166,6 +167,8 @@ def make_world(people: dict[str, Any]) -> World:
     job = jobs.enqueue(
         project=project, kind=JobKind.ATTRIBUTE, target_id=baseline.pk, created_by=owner
     )
+    unwanted = datasets.create_dataset(project=project, name="unwanted", by=owner)
+    deletion = deletions.delete(target=unwanted, by=owner)
     upload = uploads.begin(project=project, file_name="a.jsonl", size=10, by=owner)
     webhook = webhooks.create_webhook(
         project=project, url="https://example.com/hook", events=["job.failed"], by=owner
@@ -190,6 +193,7 @@ def make_world(people: dict[str, Any]) -> World:
         "job_id": job.pk,
         "upload_id": upload.pk,
         "webhook_id": webhook.pk,
+        "deletion_id": deletion.pk,
         "probe_set_id": probe_set.pk,
         "token_id": token.pk,
         "user_name": "viewer",

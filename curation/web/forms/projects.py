@@ -1,5 +1,7 @@
 """Forms of projects and their members."""
 
+from typing import Any
+
 from django import forms
 from django.contrib.auth import get_user_model
 
@@ -34,3 +36,21 @@ class MemberForm(forms.Form):
         if user is None:
             raise forms.ValidationError("There is no account with this user name.")
         return user
+
+
+class ConfirmDeletion(forms.Form):
+    """Asks for the name of what goes with everything in it; for lesser things only the button."""
+
+    typed_name = forms.CharField(max_length=200, label="Type the project's name to confirm")
+
+    def __init__(self, *arguments: Any, name: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.name = name
+        if not name:
+            del self.fields["typed_name"]
+
+    def clean_typed_name(self) -> str:
+        typed = str(self.cleaned_data["typed_name"])
+        if typed != self.name.strip():
+            raise forms.ValidationError("This is not the project's name.")
+        return typed
