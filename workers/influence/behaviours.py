@@ -107,17 +107,17 @@ class Behaviour:
     def of_examples(self, found: Tensor) -> Tensor:
         """() the behaviour, from all of `per_example` (M,)."""
         if self.kind == "perplexity":
-            return torch.exp(-found.sum() / self._token_counts().sum())
+            return torch.exp(-found.sum() / self._token_counts().sum().to(found.device))
         return self.per_prompt(found).mean()
 
     def per_prompt(self, found: Tensor) -> Tensor:
         """The behaviour's value on each prompt alone, from all of `per_example` (M,)."""
         if self.kind == "perplexity":
-            return torch.exp(-found / self._token_counts())
+            return torch.exp(-found / self._token_counts().to(found.device))
         if self.prompts is None:
             return found
         totals = found.new_zeros(int(self.prompts.max()) + 1)
-        return totals.index_add(0, self.prompts, found.exp())
+        return totals.index_add(0, self.prompts.to(found.device), found.exp())
 
     def chunks(self) -> tuple[Tensor, ...]:
         """The examples in parts that one forward pass can hold."""
@@ -166,12 +166,12 @@ def without_extensions(examples: EncodedExamples, prompts: Tensor) -> Tensor:
 def behaviour_values(
     behaviours: Sequence[Behaviour], network: nn.Module, layout: ParameterLayout, flat: Tensor
 ) -> Tensor:
-    """(K,) all behaviours at θ `flat` (P,), without gradients."""
+    """(K,) all behaviours at θ `flat` (P,), without gradients, on the device of `flat`."""
     network.eval()
-    parameters = layout.unflatten(flat)
+    parameters = layout.unflatten(flat.to(_device_of(network)))
     return torch.stack(
         [one.of_examples(_all_examples(one, network, parameters)) for one in behaviours]
-    )
+    ).to(flat.device)
 
 
 def behaviour_prompt_values(
@@ -179,15 +179,16 @@ def behaviour_prompt_values(
 ) -> list[Tensor]:
     """For each behaviour its value on each of its prompts alone, without gradients."""
     network.eval()
-    parameters = layout.unflatten(flat)
-    return [one.per_prompt(_all_examples(one, network, parameters)) for one in behaviours]
+    parameters = layout.unflatten(flat.to(_device_of(network)))
+    return [one.per_prompt(_all_examples(one, network, parameters)).cpu() for one in behaviours]
 
 
 def behaviour_gradients(
     behaviours: Sequence[Behaviour], network: nn.Module, layout: ParameterLayout, flat: Tensor
 ) -> Tensor:
-    """(K, P) the gradient of each behaviour at θ `flat` (P,)."""
+    """(K, P) the gradient of each behaviour at θ `flat` (P,), on the network's device."""
     network.eval()
+    flat = flat.to(_device_of(network))
     gradients = flat.new_zeros(len(behaviours), flat.numel())
     for row, behaviour in zip(gradients, behaviours, strict=True):
         chunks = behaviour.chunks()
@@ -204,6 +205,10 @@ def behaviour_gradients(
             )
             row += torch.autograd.grad(value, leaf)[0]
     return gradients
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _all_examples(
@@ -224,7 +229,8 @@ def _outputs(
     """The network's outputs on the examples and their targets, in the parameters' precision."""
     if indices is not None:
         examples = examples.select(indices)
-    examples = examples.to_dtype(next(iter(parameters.values())).dtype)
+    like = next(iter(parameters.values()))
+    examples = examples.to_dtype(like.dtype).to(like.device)
     return functional_call(network, dict(parameters), (), examples.inputs), examples.targets
 
 

@@ -141,7 +141,7 @@ class _TokenWalk(BackwardWalk):
     ) -> None:
         super().__init__(run, behaviours, growth_limit)
         length = run.problem.train.targets.shape[1]
-        self.token_scores = self.cotangents.new_zeros(len(behaviours), len(examples), length)
+        self.token_scores = self.scores.new_zeros(len(behaviours), len(examples), length)
         self.places = {example: place for place, example in enumerate(examples)}
         self.at = Linearised(run.problem, run.seed, run.parameters)
 
@@ -149,9 +149,10 @@ class _TokenWalk(BackwardWalk):
         chosen = [one for one in indices.tolist() if one in self.places]
         if not chosen:
             return
-        self.at.parameters = self.program.parameters.detach()
+        self.at.parameters = self.program.parameters.detach().cpu()
         batch = self.run.problem.examples.select(torch.tensor(chosen))
-        products = token_products(self.at, batch, pulled / self.run.problem.recipe.batch_size)
+        rows = pulled.cpu() / self.run.problem.recipe.batch_size
+        products = token_products(self.at, batch, rows)
         places = torch.tensor([self.places[one] for one in chosen])
         self.token_scores.index_add_(1, places, products)
 

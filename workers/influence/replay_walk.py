@@ -58,7 +58,7 @@ class BackwardWalk:
         self.cotangents = self.optimizer.initial_rows(gradients)
         self.first_norms = gradients.norm(dim=1)
         self.largest_growth = torch.ones_like(self.first_norms)
-        self.scores = gradients.new_zeros(len(behaviours), len(run.problem.train))
+        self.scores = torch.zeros(len(behaviours), len(run.problem.train), dtype=gradients.dtype)
         self.step = run.problem.number_of_steps
         self.file = None if work_folder is None else work_folder / self._file_name(gradients)
         self._resume()
@@ -93,7 +93,7 @@ class BackwardWalk:
 
     def _states(self, start: int, stop: int) -> list[Tensor]:
         """The rows before each step in [start, stop), recomputed from the one at `start`."""
-        states = [self.trajectory.rows(start)]
+        states = [self.trajectory.rows(start).to(self.program.device)]
         for step in range(start, stop - 1):
             rows = states[-1].clone()
             indices = present(self.order[step])
@@ -115,7 +115,7 @@ class BackwardWalk:
         self._visit(indices, pulled)
         by_parameters, by_weights = step.pull(pulled)
         self.cotangents[0] += by_parameters
-        self.scores.index_add_(1, indices, by_weights)
+        self.scores.index_add_(1, indices, by_weights.cpu())
 
     def _visit(self, indices: Tensor, pulled: Tensor) -> None:
         """Sees each step's examples and the cotangents (K, P) of its gradient, the network being at
@@ -138,7 +138,7 @@ class BackwardWalk:
         """Named by run and behaviours, so that a stale file is never taken for this walk's."""
         digest = hashlib.sha256(self.run.problem.fingerprint.encode())
         for tensor in (self.weights, self.run.parameters, gradients):
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.contiguous().cpu().numpy().tobytes())
         return f"replay-{self.run.seed}-{digest.hexdigest()[:24]}.safetensors"
 
     def _save(self) -> None:
@@ -146,9 +146,9 @@ class BackwardWalk:
         write_tensors(
             self.file,
             {
-                "cotangents": self.cotangents,
+                "cotangents": self.cotangents.cpu(),
                 "scores": self.scores,
-                "largest_growth": self.largest_growth,
+                "largest_growth": self.largest_growth.cpu(),
                 "step": torch.tensor(self.step),
             },
         )
@@ -157,8 +157,10 @@ class BackwardWalk:
         if self.file is None or not self.file.is_file():
             return
         saved = load_file(self.file)
-        self.cotangents, self.scores = saved["cotangents"], saved["scores"]
-        self.largest_growth, self.step = saved["largest_growth"], int(saved["step"])
+        device = self.program.device
+        self.cotangents, self.scores = saved["cotangents"].to(device), saved["scores"]
+        self.largest_growth = saved["largest_growth"].to(device)
+        self.step = int(saved["step"])
 
 
 def blow_up_words(behaviour: int, growth: float, step: int, limit: float) -> str:

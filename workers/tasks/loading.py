@@ -22,6 +22,7 @@ from curation.services.files import local_path, store_path, work_folder
 from workers.formats.canonical import read_metadata
 from workers.influence.behaviours import Behaviour as MeasuredBehaviour
 from workers.influence.behaviours import without_extensions
+from workers.training.device import checked_device
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.examples import EncodedExamples
 from workers.training.parameters import ParameterLayout
@@ -70,6 +71,7 @@ def load_baseline(baseline_id: UUID) -> LoadedBaseline:
         recipe=recipe,
         loss=encoded.loss,
         starting_weights=encoded.starting_weights,
+        device=checked_device(settings.DEVICE),
     )
     return LoadedBaseline(problem, encoded, list(version.classes))
 

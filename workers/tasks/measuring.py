@@ -25,7 +25,7 @@ def measure_parameters(
     """One dictionary for each row of `parameters` (R, P)."""
     if not behaviours:
         return [{} for _ in parameters]
-    network = loaded.problem.build_network(0)
+    network = loaded.problem.build_network(0).to(loaded.problem.device)
     layout = ParameterLayout.of(network)
     measured = measured_behaviours(loaded, behaviours)
     keys = [str(behaviour.pk) for behaviour in behaviours]
@@ -41,7 +41,7 @@ def measure_prompts(
     """The value of each behaviour on each of its pasted examples alone, at θ `flat` (P,)."""
     if not behaviours:
         return {}
-    network = loaded.problem.build_network(0)
+    network = loaded.problem.build_network(0).to(loaded.problem.device)
     layout = ParameterLayout.of(network)
     measured = measured_behaviours(loaded, behaviours)
     rows = behaviour_prompt_values(measured, network, layout, flat)

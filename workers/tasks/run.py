@@ -37,6 +37,7 @@ from workers.tasks.watch import (
     bounded_memory,
     end_process,
 )
+from workers.training.device import DeviceError
 from workers.training.networks.settings import ArchitectureError
 from workers.training.recipe import RecipeError
 
@@ -61,6 +62,7 @@ HANDLERS = {
 # Errors whose text is written for the user: the work cannot be done as asked.
 REFUSALS = (
     ArchitectureError,
+    DeviceError,
     FormatError,
     LostFile,
     NoUsableSeed,

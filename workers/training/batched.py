@@ -130,7 +130,7 @@ def _runs_at_once(program: TrainingProgram, memory_budget: int) -> int:
     recipe = problem.recipe
     if recipe.dropout > 0 or recipe.precision.startswith("mixed") or recipe.recompute_activations:
         return 1
-    if recipe.micro_batch_size:
+    if recipe.micro_batch_size or program.device.type != "cpu":
         return 1
     if size > LARGEST_BATCHED_PART[program.chain is not None]:
         return 1

@@ -65,13 +65,14 @@ def _mean_token_probability(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _outputs(run: TrainingRun, examples: EncodedExamples) -> Iterator[tuple[Tensor, Tensor]]:
     """The network's outputs and the targets, piece by piece."""
-    network = run.problem.build_network(run.seed).eval()
-    parameters = run.layout.unflatten(run.parameters)
+    device = torch.device(run.problem.device)
+    network = run.problem.build_network(run.seed).eval().to(device)
+    parameters = run.layout.unflatten(run.parameters.to(device))
     for indices in torch.arange(len(examples)).split(_at_once(examples)):
         chunk = examples.select(indices).to_dtype(run.problem.dtype)
         with torch.no_grad():
-            outputs = functional_call(network, parameters, (), chunk.inputs)
-        yield outputs, chunk.targets
+            outputs = functional_call(network, parameters, (), chunk.to(device).inputs)
+        yield outputs.cpu(), chunk.targets
 
 
 def _at_once(examples: EncodedExamples) -> int:

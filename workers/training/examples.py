@@ -36,6 +36,13 @@ class EncodedExamples:
             {name: tensor[indices] for name, tensor in self.inputs.items()}, self.targets[indices]
         )
 
+    def to(self, device: torch.device) -> EncodedExamples:
+        """The same examples on `device`."""
+        if self.targets.device == device:
+            return self
+        moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return EncodedExamples(moved, self.targets.to(device))
+
     def to_dtype(self, dtype: torch.dtype) -> EncodedExamples:
         """The same examples with every floating tensor in `dtype`; integers stay."""
         return EncodedExamples(

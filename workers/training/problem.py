@@ -31,6 +31,8 @@ class TrainingProblem:
     recipe: Recipe
     loss: str
     starting_weights: dict[str, Tensor] | None = None
+    device: str = "cpu"
+    """Where steps are computed; no part of the fingerprint. See `workers.training.device`."""
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:

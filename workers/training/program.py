@@ -39,15 +39,20 @@ class TrainingProgram:
 
     def __init__(self, problem: TrainingProblem, seed: int) -> None:
         self.problem = problem
-        self.network = problem.build_network(seed)
+        self.device = torch.device(problem.device)
+        self.network = problem.build_network(seed).to(self.device)
         self.layout = ParameterLayout.of(self.network)
         self.parameters = self.layout.flatten(self.network)
-        """θ (P,); writing to it moves the network."""
+        """θ (P,) on the device; writing to it moves the network."""
         self._loss = LOSSES[problem.loss]
         self._leaves = _bind(self.network, self.layout, self.parameters)
         self._mixed = problem.recipe.precision == "mixed_bfloat16"
-        self.chain = chain_of(self.network, self.layout, problem.loss, problem.recipe.batch_size)
-        """The same gradients written out, where the network is simple enough."""
+        self.chain = None
+        """The same gradients written out, on the processor and where the network is simple."""
+        if self.device.type == "cpu":
+            self.chain = chain_of(
+                self.network, self.layout, problem.loss, problem.recipe.batch_size
+            )
         _set_dropout(self.network, problem.recipe.dropout)
         recomputes = problem.recipe.recompute_activations
         self._recomputation = Recomputation(self.network) if recomputes else None
@@ -58,7 +63,8 @@ class TrainingProgram:
         self._leaves = _bind(self.network, self.layout, parameters)
 
     def gradient(self, batch: EncodedExamples, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """g (P,) and the unweighted losses (B,) of a batch with example `weights` (B,)."""
+        """g (P,), on the device, and the unweighted losses (B,), in main memory, of a batch with
+        example `weights` (B,)."""
         gradients, losses = [], []
         for part, own_weights in self._parts(batch, weights):
             with nullcontext() if self._recomputation is None else self._recomputation.on():
@@ -66,7 +72,7 @@ class TrainingProgram:
             loss = torch.dot(found, own_weights) / self.problem.recipe.batch_size
             pieces = torch.autograd.grad(loss, self._leaves)
             gradients.append(torch.cat([piece.reshape(-1) for piece in pieces]))
-            losses.append(found.detach())
+            losses.append(found.detach().cpu())
         if len(gradients) == 1:
             return gradients[0], losses[0]
         total = gradients[0]
@@ -101,19 +107,22 @@ class TrainingProgram:
     def _parts(
         self, batch: EncodedExamples, weights: Tensor
     ) -> list[tuple[EncodedExamples, Tensor]]:
-        """The batch as the network sees it: whole, or in the recipe's micro-batches."""
+        """The batch as the network sees it: whole, or in the recipe's micro-batches; on the
+        device."""
+        batch, weights = batch.to(self.device), weights.to(self.device)
         size = self.problem.recipe.micro_batch_size
         if not size or size >= len(batch):
             return [(batch, weights)]
         return [
             (batch.select(places), weights[places])
-            for places in torch.arange(len(batch)).split(size)
+            for places in torch.arange(len(batch), device=self.device).split(size)
         ]
 
     def differentiate_by_autograd(
         self, batch: EncodedExamples, weights: Tensor
     ) -> DifferentiatedStep:
         """What `differentiate` does for any network."""
+        batch, weights = batch.to(self.device), weights.to(self.device)
         weights = weights.detach().requires_grad_()
         losses = self._losses(batch)
         loss = torch.dot(losses, weights) / self.problem.recipe.batch_size
@@ -140,7 +149,7 @@ class TrainingProgram:
     def _losses(self, batch: EncodedExamples) -> Tensor:
         if not self._mixed:
             return self._loss(self.network(**batch.inputs), batch.targets)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             outputs = self.network(**batch.inputs)
         return self._loss(outputs.float(), batch.targets)
 

@@ -122,7 +122,7 @@ def train(
             optimizer.initial_rows(program.parameters),
             torch.zeros(problem.recipe.epochs, 2, dtype=torch.float64),
         )
-    rows, epoch_losses = state.rows.clone(), state.epoch_losses.clone()
+    rows, epoch_losses = state.rows.clone().to(program.device), state.epoch_losses.clone()
     program.bind(rows[0])
     used_weights = full_weights(problem, weights)
     if trajectory is not None:
@@ -148,7 +148,7 @@ def train(
         problem,
         seed,
         None if weights is None else used_weights.clone(),
-        rows[0].clone(),
+        rows[0].clone().cpu(),
         program.layout,
         _learning_curve(epoch_losses),
         trajectory,

@@ -122,11 +122,12 @@ class Trajectory:
             return
         block = self._blocks[-1] if self._blocks else None
         if block is None or block.rows is None or len(block.steps) == self._block_length:
-            block = _Block([], rows.new_empty((self._block_length, *rows.shape)), None)
+            empty = torch.empty((self._block_length, *rows.shape), dtype=rows.dtype)
+            block = _Block([], empty, None)
             self._blocks.append(block)
         assert block.rows is not None
         place = len(block.steps)
-        block.rows[place] = rows
+        block.rows[place] = rows.cpu()
         block.steps.append(step)
         self._where[step] = (block, place)
         is_last = step == self.number_of_steps
