@@ -59,7 +59,7 @@ def units_of(values: ExampleValues) -> dict[str, str]:
 def standing(
     index: ExampleIndex, values: ExampleValues, row: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Each value of one example with the share of the examples of its split that lie below it."""
+    """Each value of one example with its rank among the examples of its split, largest first."""
     of_split = np.asarray(index.array(f"{row['split']}_rows"))
     place = of_split[row[f"{row['split']}_index"]]
     units = units_of(values)
@@ -68,8 +68,8 @@ def standing(
         own = float(array[place])
         if np.isfinite(own):
             others = np.asarray(array[of_split])
-            below = float((others < own).mean())
+            rank = int((others > own).sum()) + 1
             found.append(
-                {"name": name, "value": own, "unit": units[name], "below": below, "of": len(others)}
+                {"name": name, "value": own, "unit": units[name], "rank": rank, "of": len(others)}
             )
     return found

@@ -12,7 +12,6 @@ from django.http import HttpRequest, QueryDict
 from curation.models import ProbeSet
 from curation.queries.example_values import VALUES
 from curation.queries.examples import SORTS, ExampleFilter, Range
-from curation.web.formatting import number
 
 SORT_TITLES = {
     "position": "Upload order",
@@ -138,7 +137,7 @@ def _narrowing(
     for name, bounds in wanted.ranges.items():
         for bound, sign, limit in zip(BOUNDS, "≥≤", bounds, strict=True):
             if limit is not None:
-                shown[f"{name}_{bound}"] = f"{SORT_TITLES[name].lower()} {sign} {number(limit)}"
+                shown[f"{name}_{bound}"] = f"{SORT_TITLES[name].lower()} {sign} {limit:g}"
     return shown
 
 
@@ -153,10 +152,14 @@ def carried(request: HttpRequest) -> list[tuple[str, str]]:
     ]
 
 
-def slice_query(wanted: ExampleFilter) -> str:
+def slice_query(wanted: ExampleFilter, probe_set: ProbeSet | None = None) -> str:
     """The address part that fills the form of a new behaviour with this filter; empty where a
     behaviour cannot be defined by it."""
-    if wanted.ranges or wanted.probe_indices is not None:
+    if probe_set is not None:
+        alone = not (wanted.search or wanted.label or wanted.attributes or wanted.ranges)
+        query = {"selection": "probe_set", "probe_set": probe_set.pk}
+        return urlencode(query) if alone else ""
+    if wanted.ranges:
         return ""
     if wanted.label and not wanted.search and not wanted.attributes:
         return urlencode({"selection": "class", "class_label": wanted.label})

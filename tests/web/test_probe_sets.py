@@ -102,3 +102,18 @@ def test_a_set_of_another_version_is_not_found(save, owner, world):
     here = f"/versions/{world.version.pk}/examples/"
     for key in ("no id", "00000000-0000-0000-0000-000000000000"):
         assert owner.get(here, {"probe_set": key}).status_code == 404
+
+
+def test_a_shown_set_leads_to_a_behaviour_that_reads_it(save, owner, world):
+    page = save(example=[f"e{TRAIN + 5}"]).content.decode()
+    saved = ProbeSet.objects.get()
+    link = f"/behaviours/new/?selection=probe_set&amp;probe_set={saved.pk}"
+    assert link in page
+    form = owner.get(
+        f"/baselines/{world.baseline.pk}/behaviours/new/?selection=probe_set&probe_set={saved.pk}"
+    ).context["form"]
+    assert (form["selection"].value(), form["probe_set"].value()) == ("probe_set", str(saved.pk))
+    narrowed = owner.get(
+        f"/versions/{world.version.pk}/examples/?probe_set={saved.pk}&label=up"
+    ).content.decode()
+    assert "behaviours/new/" not in narrowed

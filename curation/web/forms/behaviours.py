@@ -111,6 +111,8 @@ class BehaviourForm(forms.Form):
         form = "language" if self.is_language else "text"
         self.fields["pasted"].help_text = PASTED_HELP[form]
         self.fields["pasted"].widget.attrs["placeholder"] = PLACEHOLDERS[form]
+        for name in ("class_label", "probe_set", "pasted", "label"):  # needed where they are shown
+            self.fields[name].has_default = True  # type: ignore[attr-defined]
         self.fields["selection"].widget.attrs["data-shows"] = "selection"
         self.fields["kind"].widget.attrs["data-shows"] = "kind"
 

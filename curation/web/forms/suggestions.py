@@ -43,7 +43,7 @@ def title_of(method: str) -> str:
 
 
 class SuggestionForm(forms.Form):
-    number_of_edits = forms.IntegerField(label="At most so many edits", initial=40, min_value=1)
+    number_of_edits = forms.IntegerField(label="Number of edits, at most", initial=40, min_value=1)
     new_weight = forms.FloatField(
         label="New weight",
         initial=0,
@@ -69,6 +69,7 @@ class SuggestionForm(forms.Form):
             .values_list("method", flat=True)
         )
         method = self.fields["method"]
+        method.has_default = True  # type: ignore[attr-defined]
         method.choices = [(name, title_of(name)) for name in scored]  # type: ignore[attr-defined]
         if scored:
             method.initial, method.help_text = chosen_method(behaviour, scored)

@@ -162,7 +162,7 @@ def example_list(request: HttpRequest, pk: str) -> HttpResponse:
         probe_set=probe_set,
         probe_sets=version.probe_sets.only("name", "dataset_version"),
         drafts=_drafts(version, request.GET.get("proposal", "")),
-        slice_query=slice_query(listing.filter),
+        slice_query=slice_query(listing.filter, probe_set),
         baselines=version.baselines.filter(state=BaselineState.READY).order_by("-created_at")[:3],
         carried=carried(request),
         **measuring(version, values),
