@@ -1,5 +1,10 @@
 """Do calibrated intervals hold? Banks of known edits calibrate replay's predictions; edits that no
-bank holds are then really retrained and compared with the intervals."""
+bank holds are then really retrained and compared with the intervals.
+
+Why earlier slopes fell short was looked for on other data only: breast cancer, made-up classes,
+Friedman's first function, and text messages and splits that no task here has. There a seed enlarged
+or lessened the effects of all edits together (by 18% on Friedman's function), so that a slope from
+four seeds was off however many edits there were; banks take more seeds since."""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ from benchmarks.interval_rows import (
 from benchmarks.plots import Series, line_plot
 from benchmarks.problems import TASKS, BenchmarkTask, weights_of_edits
 from benchmarks.report import Report, Row
-from workers.evidence.bank import BankEdit, edit_shape, plan_bank
+from workers.evidence.bank import BankEdit, edit_shape, plan_bank, seeds_in_turn
 from workers.evidence.bank_evidence import (
     BankEvidence,
     empty_bank,
@@ -44,12 +49,13 @@ from workers.training.trajectory import Trajectory
 SMALLEST_AGREEMENT = 0.7
 """Below it Hunch does not offer edit-aware predictions."""
 BASELINE_SEEDS = (1, 2, 3, 4)
-BANK_SEEDS = (101, 102, 103, 104)
+BANK_SEEDS = tuple(range(101, 117))
 SEEDS_PER_BANK_EDIT = 2
-TEST_SEEDS = tuple(range(201, 209))
+TEST_SEEDS = tuple(range(201, 265))
+SEEDS_PER_TEST = 6
 BANKS = 4
 BANK_SIZES = (0, 24, 48, 96)
-HELD_OUT_EDITS = 288
+HELD_OUT_EDITS = 480
 TASK_NAMES = ("digits", "diabetes", "spam", "tweets")
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -84,11 +90,13 @@ def run() -> Report:
 NOTES = (
     f"Every task has {HELD_OUT_EDITS} held-out edits over removal, weight .5, weights 2 and 3 × "
     "0.5–20% of the examples × random, harmful, helpful and mixed selections, each really "
-    f"retrained with {len(TEST_SEEDS)} fresh seeds beside the unedited arm of the same seeds, and "
+    f"retrained with {SEEDS_PER_TEST} of {len(TEST_SEEDS)} fresh seeds in turn, beside the "
+    "unedited arm of the same seeds, and "
     f"eight behaviours. Predictions are replay's, averaged over {len(BASELINE_SEEDS)} other seeds; "
-    f"each of {BANKS} independent banks calibrates with {SEEDS_PER_BANK_EDIT} retrains an edit, of "
-    "yet other seeds. Values are means over the banks; intervals in the table are 90% and count "
-    "edits, not pairs, as independent.",
+    f"each of {BANKS} independent banks calibrates with {SEEDS_PER_BANK_EDIT} retrains an edit, in "
+    f"turn of {len(BANK_SEEDS)} yet other seeds. Values are means over the banks; intervals in the "
+    "table are 90% and count edits, not pairs, as independent: a cell of few edits whose interval "
+    "reaches into the target is no evidence against it.",
     "An observed effect is the mean of finitely many retrains, so it is compared with the interval "
     "for the mean of so many; “inside the narrower interval” compares it with the one for the "
     "fresh-seed mean itself, whose coverage of that mean can only be higher. The oracle knows the "
@@ -96,7 +104,8 @@ NOTES = (
     "the squared residuals of the very held-out edits, scaled so that it covers them exactly as "
     "often as its level says.",
     "The constants of the calibration were set on simulated banks and on exact retrains of "
-    "weighted logistic regression; none of these tasks, networks or seeds took part. Targets stand "
+    "weighted logistic regression, and how many seeds a bank takes on other data (see the module); "
+    "none of these tasks or seeds took part. Targets stand "
     "for banks of 48 edits (what the demonstration makes) and of 96.",
     "Edit-aware rows stand where the followed run agrees with replay at "
     f"{SMALLEST_AGREEMENT} or more; digits and diabetes were looked at while that estimate was "
@@ -203,12 +212,8 @@ def retrained_effects(
 
 
 def bank_of(task: BenchmarkTask, scores: FloatArray, plan: Sequence[BankEdit]) -> BankEvidence:
-    """A bank as the product makes it: two seeds an edit, from a pool of four."""
-    pool = len(BANK_SEEDS)
-    seeds = [
-        [BANK_SEEDS[(row + k) % pool] for k in range(SEEDS_PER_BANK_EDIT)]
-        for row in range(len(plan))
-    ]
+    """A bank as the product makes it: two seeds an edit, in turn from a pool."""
+    seeds = [seeds_in_turn(BANK_SEEDS, SEEDS_PER_BANK_EDIT, row) for row in range(len(plan))]
     shapes = [edit_shape(edit.weights, len(scores)) for edit in plan]
     return BankEvidence(
         behaviours=task.behaviour_names,
@@ -225,7 +230,8 @@ def held_out_edits(task: BenchmarkTask, scores: FloatArray, forbidden: set[str])
     plan = plan_bank(
         scores, HELD_OUT_EDITS, seed=9_999, forbidden_edits=forbidden, better=task.better
     )
-    effects = retrained_effects(task, plan, [TEST_SEEDS] * len(plan))
+    seeds = [seeds_in_turn(TEST_SEEDS, SEEDS_PER_TEST, row) for row in range(len(plan))]
+    effects = retrained_effects(task, plan, seeds)
     shapes = [edit_shape(edit.weights, len(scores)) for edit in plan]
     return HeldOutEdits(
         plan=plan,
@@ -233,7 +239,7 @@ def held_out_edits(task: BenchmarkTask, scores: FloatArray, forbidden: set[str])
         sizes=np.array([shape.size for shape in shapes]),
         predicted=first_order(scores, plan),
         actual=effects.mean(axis=1),
-        noise_variance=effects.var(axis=1, ddof=1).mean(axis=0) / len(TEST_SEEDS),
+        noise_variance=effects.var(axis=1, ddof=1).mean(axis=0) / SEEDS_PER_TEST,
     )
 
 
@@ -246,7 +252,7 @@ def check(calibration: Calibration, held_out: HeldOutEdits) -> Checked:
     value = held_out.predicted
     for level in LEVELS:
         arguments = (held_out.predicted, held_out.kinds, held_out.sizes, None, level)
-        value, _, high = calibration.predict(*arguments, number_of_seeds=len(TEST_SEEDS))
+        value, _, high = calibration.predict(*arguments, number_of_seeds=SEEDS_PER_TEST)
         half[level] = high - value
         half_of_mean[level] = calibration.predict(*arguments)[2] - value
     return Checked(value, half, half_of_mean)

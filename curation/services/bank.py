@@ -23,16 +23,16 @@ from curation.models import (
 )
 from curation.queries.predictions import edits_of
 from curation.services import audit, files, jobs
-from workers.evidence.bank import edit_sha256, edit_shape
+from workers.evidence.bank import edit_sha256, edit_shape, seed_pool_size
 
 MAX_EDITS = 2000
 MAX_SEEDS_PER_EDIT = 16
-SEED_POOL = 4
 
 
 def number_of_retrains(*, number_of_edits: int, seeds_per_edit: int) -> int:
     """Edited retrains plus the unedited ones they are compared with."""
-    return number_of_edits * seeds_per_edit + max(SEED_POOL, seeds_per_edit)
+    pool = seed_pool_size(number_of_edits, seeds_per_edit)
+    return number_of_edits * seeds_per_edit + pool
 
 
 def estimate_seconds(

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.evidence import bank
-from workers.evidence.bank import BankEdit, edit_sha256, edit_shape, plan_bank
+from workers.evidence.bank import (
+    BankEdit,
+    edit_sha256,
+    edit_shape,
+    plan_bank,
+    seed_pool_size,
+    seeds_in_turn,
+)
 
 SCORES = np.random.default_rng(0).normal(size=(400, 3))
 
@@ -117,3 +124,18 @@ def test_the_shape_of_an_edit_is_its_kind_and_the_weight_it_moves():
 def test_an_edit_survives_json():
     edit = plan_bank(SCORES, 3)[2]
     assert BankEdit.from_json(edit.to_json()).sha256 == edit.sha256
+
+
+def test_larger_banks_take_more_seeds_within_bounds():
+    assert seed_pool_size(2, 2) == 4
+    assert seed_pool_size(24, 2) == 8
+    assert seed_pool_size(48, 2) == seed_pool_size(500, 2) == 16
+    assert seed_pool_size(1, 20) == 20
+
+
+def test_seeds_take_turns_and_no_edit_gets_one_twice():
+    pool = list(range(100, 107))
+    taken = [seeds_in_turn(pool, 3, position) for position in range(14)]
+    assert all(len(set(seeds)) == 3 for seeds in taken)
+    counts = np.bincount(np.concatenate(taken) - 100)
+    assert counts.max() - counts.min() <= 1

@@ -9,10 +9,10 @@ from django.db import transaction
 
 from curation.models import BankEdit, BankRetrain, Baseline, Behaviour, Influence, Job
 from curation.queries.predictions import DEFAULT_METHOD
-from curation.services.bank import SEED_POOL, forbidden_edits, load_edit, next_position, store_edit
+from curation.services.bank import forbidden_edits, load_edit, next_position, store_edit
 from curation.services.files import local_path
 from curation.services.training_setup import take_seeds
-from workers.evidence.bank import plan_bank
+from workers.evidence.bank import plan_bank, seed_pool_size, seeds_in_turn
 from workers.tasks.calibrations import fit_calibrations
 from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
@@ -60,7 +60,7 @@ class ExtendBank(Handler):
                 better=_better(baseline),
             )
             per_edit = job.payload["seeds_per_edit"]
-            pool = take_seeds(baseline=baseline, count=max(SEED_POOL, per_edit))
+            pool = take_seeds(baseline=baseline, count=seed_pool_size(len(plan), per_edit))
             start = next_position(baseline)
             BankEdit.objects.bulk_create(
                 BankEdit(
@@ -71,7 +71,7 @@ class ExtendBank(Handler):
                     size_fraction=edit.size_fraction,
                     edits_file=store_edit(edit.train_indices, edit.weights),
                     edits_sha256=edit.sha256,
-                    seeds=[pool[(offset + k) % len(pool)] for k in range(per_edit)],
+                    seeds=seeds_in_turn(pool, per_edit, offset),
                 )
                 for offset, edit in enumerate(plan)
             )
