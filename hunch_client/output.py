@@ -58,6 +58,10 @@ def show_effects(effects: Sequence[Effect], as_json: bool) -> None:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)
     console.print(table)
+    for one in effects:
+        if one.combined:
+            added = " + ".join(f"{weight:.2f} × {name}" for name, weight in one.combined.items())
+            console.print(Text(f"{one.behaviour}: combination of {added}"))
     for warning in dict.fromkeys(warning for one in effects for warning in one.warnings):
         console.print(Text(f"Note: {warning}"))
     console.print(REMINDER)

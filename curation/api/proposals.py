@@ -26,10 +26,10 @@ from curation.models import (
     Question,
 )
 from curation.queries.access import Right, get_for
+from curation.queries.combinations import chosen_effects
 from curation.queries.examples import ExampleFilter, ExampleTable
 from curation.queries.predictions import (
     DEFAULT_LEVEL,
-    DEFAULT_METHOD,
     PredictedEffect,
     predict_first_order,
 )
@@ -103,9 +103,19 @@ class EditOut(Schema):
     weight: float
 
 
+METHOD_LEFT_OUT = (
+    "An influence method; left out or null: for each behaviour the method, or combination of "
+    "methods, that predicts held-out edits of the bank best."
+)
+COMBINED = (
+    "The weights of the methods' calibrated predictions that a combination adds up; empty for a "
+    "single method."
+)
+
+
 class WhatIfIn(Input):
     edits: list[EditIn] = Field(min_length=1, max_length=edits.MAX_EDITS_AT_ONCE)
-    method: Method = DEFAULT_METHOD
+    method: Method | None = Field(None, description=METHOD_LEFT_OUT)
     level: float = Field(DEFAULT_LEVEL, gt=0, lt=1)
 
 
@@ -127,10 +137,11 @@ class EffectOut(Schema):
     per_seed: list[float]
     seed_noise: float | None
     warnings: list[str]
+    combined: dict[str, float] = Field(description=COMBINED)
 
 
 class PredictIn(Input):
-    method: Method = DEFAULT_METHOD
+    method: Method | None = Field(None, description=METHOD_LEFT_OUT)
     level: float = Field(DEFAULT_LEVEL, gt=0, lt=1)
 
 
@@ -151,7 +162,12 @@ class PredictionOut(Schema):
     level: float
     calibrated: bool
     warnings: list[str]
+    combined: dict[str, float] = Field(description=COMBINED)
     created_at: datetime
+
+    @staticmethod
+    def resolve_combined(prediction: Prediction) -> Any:
+        return prediction.details.get("combined", {})
 
     @staticmethod
     def resolve_behaviour(prediction: Prediction) -> str:
@@ -274,13 +290,20 @@ def predict_what_if(request: HttpRequest, baseline_id: UUID, body: WhatIfIn) -> 
         Baseline, baseline_id, request.user, with_related=("dataset_version__examples_file",)
     )
     resolved = resolve(baseline, body.edits, with_ids=False)
-    effects = predict_first_order(
-        baseline=baseline,
-        train_indices=np.fromiter(resolved, np.int64, len(resolved)),
-        weights=np.array([weight for _, weight in resolved.values()]),
-        method=body.method,
-        level=body.level,
-    )
+    train_indices = np.fromiter(resolved, np.int64, len(resolved))
+    weights = np.array([weight for _, weight in resolved.values()])
+    if body.method is None:
+        effects = chosen_effects(
+            baseline=baseline, train_indices=train_indices, weights=weights, level=body.level
+        )
+    else:
+        effects = predict_first_order(
+            baseline=baseline,
+            train_indices=train_indices,
+            weights=weights,
+            method=body.method,
+            level=body.level,
+        )
     return [effect_out(effect) for effect in effects]
 
 
@@ -352,4 +375,5 @@ def effect_out(effect: PredictedEffect) -> dict[str, Any]:
         "per_seed": effect.per_seed,
         "seed_noise": effect.seed_noise,
         "warnings": effect.warnings,
+        "combined": effect.combined,
     }

@@ -1,15 +1,22 @@
 """Which method a behaviour's prediction should come from, and the held-out evidence for it."""
 
+import math
 from collections.abc import Iterable
 from uuid import UUID
 
 from curation.models import Baseline, Estimate, MethodChoices, Prediction
-from workers.evidence.selection import MethodChoice
+from workers.evidence.selection import COMBINATION, MethodChoice
 
 
 def candidate_name(method: str, estimate: str = Estimate.FIRST_ORDER) -> str:
     """How a method and its estimate are named among the compared ones."""
     return method if estimate == Estimate.FIRST_ORDER else f"{method}, edit-aware"
+
+
+def parse_candidate(name: str) -> tuple[str, str]:
+    """(method, estimate) of a compared one."""
+    method, _, edit_aware = name.partition(", ")
+    return method, Estimate.EDIT_AWARE if edit_aware else Estimate.FIRST_ORDER
 
 
 def choices_of(baseline: Baseline) -> dict[UUID, MethodChoice]:
@@ -20,15 +27,23 @@ def choices_of(baseline: Baseline) -> dict[UUID, MethodChoice]:
     return {UUID(key): MethodChoice.from_json(value) for key, value in newest.choices.items()}
 
 
-def preferred(predictions: Iterable[Prediction], choice: MethodChoice | None) -> Prediction:
-    """One behaviour's prediction by the chosen method; of a combination, by the method that weighs
-    most. Where nothing was chosen, or what was chosen did not predict, an edit-aware prediction
-    goes before a first-order one. Raises ValueError for no predictions."""
-    weights = {} if choice is None else choice.weights
+def preferred(
+    predictions: Iterable[Prediction], choice: MethodChoice | None, at_once: str | None = None
+) -> Prediction:
+    """One behaviour's prediction by the chosen method or combination; of a combination that did not
+    predict, by the method that weighs most. Where nothing was chosen, or what was chosen did not
+    predict, an edit-aware prediction goes before a first-order one, and of these the one by
+    `at_once`, the method chosen among those that answer at once. Raises ValueError for no
+    predictions."""
+
+    def trust(one: Prediction) -> float:
+        if choice is None:
+            return 0.0
+        if one.method == choice.method == COMBINATION:
+            return math.inf
+        return choice.weights.get(candidate_name(one.method, one.estimate), 0.0)
+
     return max(
         predictions,
-        key=lambda one: (
-            weights.get(candidate_name(one.method, one.estimate), 0.0),
-            one.estimate == Estimate.EDIT_AWARE,
-        ),
+        key=lambda one: (trust(one), one.estimate == Estimate.EDIT_AWARE, one.method == at_once),
     )

@@ -4,8 +4,9 @@ First-order only; the edit-aware estimate is a worker's. A prediction is a hypot
 guarantee.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from uuid import UUID
 
 import numpy as np
@@ -29,6 +30,7 @@ from curation.queries.arrays import stored_array
 from workers.evidence.bank import edit_shape
 from workers.evidence.calibration import Calibration as Calibrated
 from workers.evidence.calibration import EditPart, split_by_kind
+from workers.evidence.selection import COMBINATION
 
 DEFAULT_METHOD = "replay"
 DEFAULT_LEVEL = 0.9
@@ -53,6 +55,8 @@ class PredictedEffect:
     per_seed: list[float]
     seed_noise: float | None
     warnings: list[str]
+    combined: dict[str, float] = field(default_factory=dict)
+    """The weights of the methods that a combination adds up; empty for a single method."""
 
     @property
     def is_improvement(self) -> bool:
@@ -61,6 +65,20 @@ class PredictedEffect:
     @property
     def uncalibrated(self) -> float:
         return float(sum(part.prediction[0] for part in self.parts))
+
+
+@dataclass(frozen=True)
+class RawPrediction:
+    """What a method predicts of edits before calibration, one column for each of its influences."""
+
+    influences: list[Influence]  # K
+    parts: list[EditPart]
+    per_seed: list[NDArray[np.float64]]  # K of (S,)
+
+    @cached_property
+    def places(self) -> dict[UUID, int]:
+        """The column of each behaviour."""
+        return {one.behaviour_id: column for column, one in enumerate(self.influences)}
 
 
 def edits_of(proposal: Proposal) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -100,9 +118,30 @@ def predict_first_order(
 
     The interval is for the mean over fresh seeds, or of `number_of_seeds` retrains when given.
     """
+    raw = first_order(baseline, method, train_indices, weights)
+    pk = latest_calibration(baseline, method) if raw.parts else None
+    if pk is None:
+        return []
+    return effects_by(
+        pk,
+        baseline=baseline,
+        raw=raw,
+        weights=weights,
+        level=level,
+        number_of_seeds=number_of_seeds,
+    )
+
+
+def first_order(
+    baseline: Baseline,
+    method: str,
+    train_indices: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> RawPrediction:
+    """Σ (new weight − 1) · score by kind of edit; no parts without scores or edits."""
     influences = scored_influences(baseline, method)
     if not influences or not len(train_indices):
-        return []
+        return RawPrediction(influences, [], [])
     count = baseline.dataset_version.train_count
     in_order = np.argsort(train_indices, kind="stable")  # reading a mapped file in order is faster
     train_indices, weights = train_indices[in_order], weights[in_order]
@@ -110,15 +149,7 @@ def predict_first_order(
     by_seed = [
         _rows(one.per_seed_file, train_indices, axis=1) @ (weights - 1) for one in influences
     ]
-    return calibrated_effects(
-        baseline=baseline,
-        influences=influences,
-        parts=split_by_kind(weights, scores, count),
-        per_seed=by_seed,
-        weights=weights,
-        level=level,
-        number_of_seeds=number_of_seeds,
-    )
+    return RawPrediction(influences, split_by_kind(weights, scores, count), by_seed)
 
 
 def scored_influences(baseline: Baseline, method: str) -> list[Influence]:
@@ -159,25 +190,22 @@ def numbers_of_examples(behaviour_ids: tuple[UUID, ...]) -> dict[UUID, int]:
     return {pk: probe or pasted for pk, probe, pasted in rows}
 
 
-def calibrated_effects(
+def effects_by(
+    pk: UUID,
     *,
     baseline: Baseline,
-    influences: list[Influence],
-    parts: list[EditPart],
-    per_seed: list[NDArray[np.float64]],
+    raw: RawPrediction,
     weights: NDArray[np.float64],
     level: float = DEFAULT_LEVEL,
     number_of_seeds: int | None = None,
-    estimate: str = Estimate.FIRST_ORDER,
+    combined: list[dict[str, float]] | None = None,
 ) -> list[PredictedEffect]:
-    """Raw predictions, one column of `parts` for each influence, through the newest calibration.
-
-    Empty where the method and estimate have no calibration yet.
-    """
-    pk = latest_calibration(baseline, influences[0].method, estimate)
-    if pk is None:
-        return []
+    """Raw predictions through the calibration `pk`; `combined` are the members' weights for each
+    column, where that calibration is a combination's."""
     calibration = calibration_of(pk)
+    influences, parts, per_seed = raw.influences, raw.parts, raw.per_seed
+    if not parts:
+        return []
     value, low, high = calibration.predict_parts(
         parts,
         calibration.columns_of([str(one.behaviour_id) for one in influences]),
@@ -191,7 +219,8 @@ def calibrated_effects(
     return [
         PredictedEffect(
             behaviour=influence.behaviour,
-            method=influence.method,
+            method=influence.method if combined is None else COMBINATION,
+            combined={} if combined is None else combined[k],
             value=float(value[k]),
             low=float(low[k]),
             high=float(high[k]),
@@ -231,6 +260,16 @@ def latest_calibration(
         .order_by("-created_at")
         .values_list("pk", flat=True)
         .first()
+    )
+
+
+def latest_calibrations(baseline: Baseline, methods: Collection[str]) -> dict[str, UUID]:
+    """The newest first-order calibrations of several methods, by one question."""
+    rows = Calibration.objects.filter(
+        baseline=baseline, method__in=methods, estimate=Estimate.FIRST_ORDER
+    )
+    return dict(
+        rows.order_by("method", "-created_at").distinct("method").values_list("method", "pk")
     )
 
 

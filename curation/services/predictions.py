@@ -15,6 +15,7 @@ from curation.models import (
     Prediction,
     Proposal,
 )
+from curation.queries.combinations import chosen_effects
 from curation.queries.predictions import (
     DEFAULT_LEVEL,
     DEFAULT_METHOD,
@@ -27,10 +28,11 @@ from curation.services import audit, jobs
 
 @transaction.atomic
 def predict(
-    *, proposal: Proposal, by: Any, method: str = DEFAULT_METHOD, level: float = DEFAULT_LEVEL
+    *, proposal: Proposal, by: Any, method: str | None = None, level: float = DEFAULT_LEVEL
 ) -> list[Prediction]:
     """Predict every attributed behaviour for the proposal's current edits, first order, and save
-    it.
+    it. Without `method` by what held-out evidence chose for each behaviour, with the default
+    method's saved beside.
 
     Raises:
         ValidationError: there are no edits, or no influence scores by this method.
@@ -47,7 +49,7 @@ def predict(
         baseline=proposal.baseline,
         train_indices=train_indices,
         weights=weights,
-        method=method,
+        method=method or DEFAULT_METHOD,
         level=level,
     )
     if not effects:
@@ -60,7 +62,20 @@ def predict(
         behaviours=len(effects),
     )
     saved = save_effects(proposal=proposal, effects=effects, estimate=Estimate.FIRST_ORDER)
-    if method == DEFAULT_METHOD:
+    if method is None:
+        chosen = chosen_effects(
+            baseline=proposal.baseline,
+            train_indices=train_indices,
+            weights=weights,
+            level=level,
+            plain=effects,
+        )
+        others = [one for one in chosen if one.method != DEFAULT_METHOD]
+        if others:
+            better = save_effects(proposal=proposal, effects=others, estimate=Estimate.FIRST_ORDER)
+            instead = {one.behaviour_id: one for one in better}
+            saved = [instead.get(one.behaviour_id, one) for one in saved]
+    if method in (None, DEFAULT_METHOD):
         request_edit_aware(proposal=proposal, by=by)
     return saved
 
@@ -93,11 +108,12 @@ def save_effects(
     *, proposal: Proposal, effects: list[PredictedEffect], estimate: str
 ) -> list[Prediction]:
     """Save predicted effects for the proposal's current revision; the newest replaces the older."""
-    scales = dict(
-        Influence.objects.filter(baseline=proposal.baseline, method=effects[0].method).values_list(
-            "behaviour_id", "diagnostics__random_edit_scale"
-        )
-    )
+    scales = {
+        (behaviour, method): scale
+        for behaviour, method, scale in Influence.objects.filter(
+            baseline=proposal.baseline, method__in={effect.method for effect in effects}
+        ).values_list("behaviour_id", "method", "diagnostics__random_edit_scale")
+    }
     return [
         Prediction.objects.update_or_create(
             proposal=proposal,
@@ -115,7 +131,9 @@ def save_effects(
                     "uncalibrated": effect.uncalibrated,
                     "calibration": str(effect.calibration),
                     "parts": [part.to_json() for part in effect.parts],
-                    "behaviour_scale": scales[effect.behaviour.pk],
+                    # None for a combination, which speaks in units that its calibration knows.
+                    "behaviour_scale": scales.get((effect.behaviour.pk, effect.method)),
+                    "combined": effect.combined,
                     "per_seed": effect.per_seed,
                     "seed_noise": effect.seed_noise,
                 },

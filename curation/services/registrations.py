@@ -23,7 +23,8 @@ from curation.models import (
     Registration,
     RegistrationState,
 )
-from curation.queries.method_choices import choices_of, preferred
+from curation.queries.combinations import instant_methods
+from curation.queries.method_choices import choices_of, parse_candidate, preferred
 from curation.queries.predictions import interval_for_test
 from curation.services import audit, jobs, proposals
 from curation.services.training_setup import take_seeds
@@ -156,8 +157,10 @@ def current_predictions(proposal: Proposal) -> list[Prediction]:
     rows = proposal.predictions.filter(revision=proposal.revision).select_related("behaviour")
     for prediction in rows:
         found.setdefault(prediction.behaviour_id, []).append(prediction)
-    choices = choices_of(proposal.baseline)
-    chosen = [preferred(several, choices.get(key)) for key, several in found.items()]
+    choices, at_once = choices_of(proposal.baseline), instant_methods(proposal.baseline)
+    chosen = [
+        preferred(several, choices.get(key), at_once.get(key)) for key, several in found.items()
+    ]
     return sorted(chosen, key=lambda p: (p.behaviour.position, p.behaviour.created_at))
 
 
@@ -165,9 +168,12 @@ def _plan(
     proposal: Proposal, predictions: list[Prediction], seeds: list[int], rule: DecisionRule
 ) -> dict[str, Any]:
     baseline = proposal.baseline
-    scores = dict(
-        Influence.objects.filter(baseline=baseline).values_list("behaviour_id", "scores_file_id")
-    )
+    scores = {
+        (behaviour, method): sha256
+        for behaviour, method, sha256 in Influence.objects.filter(baseline=baseline).values_list(
+            "behaviour_id", "method", "scores_file_id"
+        )
+    }
     return {
         "question": "mean effect of the edits over retrains from scratch with fresh seeds",
         "proposal": str(proposal.pk),
@@ -186,7 +192,7 @@ def _plan(
             _planned_prediction(
                 prediction,
                 interval_for_test(prediction, len(seeds)),
-                scores.get(prediction.behaviour_id, ""),
+                scores,
             )
             for prediction in predictions
         ],
@@ -194,9 +200,16 @@ def _plan(
 
 
 def _planned_prediction(
-    prediction: Prediction, interval: tuple[float, float], scores_sha256: str
+    prediction: Prediction, interval: tuple[float, float], scores: dict[tuple[UUID, str], str]
 ) -> dict[str, Any]:
+    """`scores` has the hash of each behaviour's scores by each method."""
     behaviour = prediction.behaviour
+    members: dict[str, float] = prediction.details.get("combined", {})
+    heaviest = parse_candidate(next(iter(members)))[0] if members else prediction.method
+    combined = {
+        name: {"weight": weight, "scores_sha256": scores[behaviour.pk, parse_candidate(name)[0]]}
+        for name, weight in members.items()
+    }
     return {
         "behaviour": str(behaviour.pk),
         "name": behaviour.name,
@@ -210,7 +223,8 @@ def _planned_prediction(
         "high": interval[1],
         "level": prediction.level,
         "calibrated": prediction.calibrated,
-        "scores_sha256": scores_sha256,
+        "scores_sha256": scores.get((behaviour.pk, heaviest), ""),
+        **({"combined": combined} if combined else {}),
     }
 
 

@@ -1,13 +1,15 @@
 """From predicted effects and verdicts to what charts and templates show."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from django.utils.safestring import SafeString
 
 from curation.models import Behaviour, Estimate, Prediction, Proposal, Verdict
+from curation.queries.combinations import chosen_effects
 from curation.queries.method_choices import choices_of, preferred
-from curation.queries.predictions import PredictedEffect, edits_of, predict_first_order
+from curation.queries.predictions import PredictedEffect, edits_of
 from curation.web.charts.forest import ForestRow, Measure, forest_plot
 from curation.web.mark import hypothesis_mark
 
@@ -23,6 +25,7 @@ class EffectRow:
     noise: float | None
     warnings: Sequence[str]
     edit_aware: bool = False
+    combined: Mapping[str, float] = field(default_factory=dict)  # weights by method
     beside: Prediction | None = None  # the edit-aware one where evidence prefers this one
 
     @property
@@ -33,13 +36,23 @@ class EffectRow:
         return "better" if (self.value > 0) == (self.behaviour.better == "higher") else "worse"
 
     @property
+    def combination(self) -> str:
+        """The methods that add up to this prediction, with their weights; empty for one method."""
+        return " + ".join(
+            f"{weight:.2f} × {name.replace('_', ' ')}" for name, weight in self.combined.items()
+        )
+
+    @property
     def within_noise(self) -> bool:
         return self.noise is not None and abs(self.value) < self.noise
 
 
 def rows_of(effects: Iterable[PredictedEffect]) -> list[EffectRow]:
     return [
-        EffectRow(e.behaviour, e.value, e.low, e.high, e.seed_noise, e.warnings) for e in effects
+        EffectRow(
+            e.behaviour, e.value, e.low, e.high, e.seed_noise, e.warnings, combined=e.combined
+        )
+        for e in effects
     ]
 
 
@@ -53,6 +66,7 @@ def rows_of_predictions(predictions: Iterable[Prediction]) -> list[EffectRow]:
             noise=p.details.get("seed_noise"),
             warnings=p.warnings,
             edit_aware=p.estimate == Estimate.EDIT_AWARE,
+            combined=p.details.get("combined", {}),
         )
         for p in predictions
     ]
@@ -65,23 +79,23 @@ def rows_of_proposal(proposal: Proposal) -> list[EffectRow]:
     if not len(indices):
         return []
     baseline = proposal.baseline
-    instant = predict_first_order(baseline=baseline, train_indices=indices, weights=weights)
-    followed = {
-        one.behaviour_id: one
-        for one in proposal.predictions.filter(
-            revision=proposal.revision, estimate=Estimate.EDIT_AWARE
-        ).select_related("behaviour")
-    }
+    instant = chosen_effects(baseline=baseline, train_indices=indices, weights=weights)
+    followed: dict[UUID, list[Prediction]] = {}
+    for one in proposal.predictions.filter(
+        revision=proposal.revision, estimate=Estimate.EDIT_AWARE
+    ).select_related("behaviour"):
+        followed.setdefault(one.behaviour_id, []).append(one)
     choices = choices_of(baseline) if followed else {}
     rows = []
     for row, effect in zip(rows_of(instant), instant, strict=True):
-        better = followed.get(row.behaviour.pk)
-        if better is not None:
+        rivals = followed.get(row.behaviour.pk)
+        if rivals:
             first = Prediction(method=effect.method, estimate=Estimate.FIRST_ORDER)
-            if preferred([first, better], choices.get(row.behaviour.pk)) is better:
-                (row,) = rows_of_predictions([better])
+            best = preferred([first, *rivals], choices.get(row.behaviour.pk))
+            if best is first:
+                row = replace(row, beside=preferred(rivals, None))
             else:
-                row = replace(row, beside=better)
+                (row,) = rows_of_predictions([best])
         rows.append(row)
     return rows
 

@@ -6,6 +6,7 @@ from django.utils import timezone
 from curation.models import Behaviour
 from curation.services import behaviours
 from tests.api.world import add_scores
+from tests.web.test_combinations import WEIGHTS, combine
 
 pytestmark = pytest.mark.django_db
 BODY = {"edits": [{"example_id": "e1", "weight": 0}, {"train_index": 3, "weight": 3}]}
@@ -59,3 +60,15 @@ def test_a_wrong_edit_is_named(api, world, edit, field):
     answer = api.post(f"/baselines/{world.baseline.pk}/what-if", {"edits": [edit]})
     assert answer.status_code == 422
     assert field in {error["field"] for error in answer.data["errors"]}
+
+
+def test_a_combination_answers_with_its_weights_unless_a_method_is_named(
+    ask, world, django_assert_max_num_queries
+):
+    combine(world)
+    ask()
+    with django_assert_max_num_queries(5):  # one more, for the other method's scores
+        found = ask()["margin"]
+    assert (found["method"], found["combined"]) == ("combination", WEIGHTS)
+    found = ask({**BODY, "method": "replay"})["margin"]
+    assert (found["method"], found["combined"]) == ("replay", {})

@@ -5,15 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curation.models import Baseline, Estimate, Influence, MethodChoices, Prediction
+from curation.models import (
+    Baseline,
+    Calibration,
+    Estimate,
+    Influence,
+    MethodChoices,
+    Prediction,
+)
 from curation.queries.method_choices import candidate_name, choices_of, preferred
 from curation.services import behaviours, registrations
 from curation.services.bank import load_edit
 from tests.running import run_jobs
+from workers.evidence.calibration import Calibration as Calibrated
 from workers.evidence.selection import MethodChoice
 from workers.influence.curvature import Curvature
 from workers.influence.damped_method import STRENGTHS
-from workers.tasks import damping_choice, method_choice
+from workers.tasks import combinations, damping_choice, method_choice
 
 
 @pytest.fixture
@@ -30,12 +38,20 @@ def test_every_behaviour_has_a_choice_with_its_reason(baseline):
         assert f"On {choice.number_of_edits} held-out edits" in choice.reason
 
 
-def test_a_second_method_is_compared_once_it_has_scores(baseline, owner):
+def test_a_second_method_is_compared_once_it_has_scores(baseline, owner, monkeypatch):
+    monkeypatch.setattr(combinations, "FEWEST_EDITS", 2)
     behaviours.attribute(baseline=baseline, method="curvature", by=owner)
     run_jobs(baseline.project)
     newest = MethodChoices.objects.filter(baseline=baseline).latest()
     assert newest.methods[0] == "replay"
     assert "curvature" in newest.methods
+    saved = Calibration.objects.get(method="combination", estimate=Estimate.FIRST_ORDER)
+    combination = Calibrated.from_json(saved.parameters).combination
+    assert set(combination.members) == {"replay", "curvature"}
+    members = Calibration.objects.in_bulk(combination.calibrations)
+    assert {one.method for one in members.values()} == {"replay", "curvature"}
+    assert np.all(combination.weights.sum(axis=0) > 0)
+    assert combination.weights.shape == (2, baseline.behaviours.count())
 
 
 def test_an_influence_functions_damping_is_chosen_by_the_banks_edits(baseline, owner, monkeypatch):

@@ -12,8 +12,8 @@ from workers.evidence.selection import (
     COMBINATION,
     MethodChoice,
     choose_methods,
-    combine,
     combined_evidence,
+    left_out_combination,
     stack_weights,
 )
 
@@ -67,6 +67,8 @@ def test_independent_errors_are_worth_combining_and_the_combination_predicts_bet
     assert sum(choice.method == COMBINATION for choice in found) >= BEHAVIOURS - 1
     for choice in found:
         assert choice.errors[COMBINATION] < min(choice.errors[f"method {m}"] for m in range(3))
+    combined = next(choice for choice in found if choice.method == COMBINATION)
+    assert f"{combined.weights['method 1']:.2f} × method 1" in combined.reason
 
 
 def test_a_useless_companion_does_not_bring_a_combination():
@@ -121,12 +123,43 @@ def test_missing_measurements_are_left_out():
     assert found[1].errors["a"] == pytest.approx(0)
 
 
-def test_predictions_combine_by_the_chosen_weights():
-    found = list(choose([2.0, 0.1]))
-    found[0] = replace(found[0], weights={"method 0": 0.25, "method 1": 0.75})
-    predictions = {"method 0": np.full(BEHAVIOURS, 4.0), "method 1": np.arange(6.0)}
-    np.testing.assert_allclose(combine(found, predictions), [1.0, 1, 2, 3, 4, 5])
-    assert MethodChoice.from_json(found[0].to_json()) == found[0]
+def test_a_choice_survives_json():
+    (found, *_) = choose([2.0, 0.1])
+    assert MethodChoice.from_json(found.to_json()) == found
+
+
+def test_a_combination_is_judged_on_each_edit_by_weights_of_the_others():
+    generator = np.random.default_rng(6)
+    edits = 12
+    truth = generator.normal(size=(edits, 2))
+    held_out = truth + generator.normal(size=(2, edits, 2)) * [[[0.7]], [[0.8]]]
+    ones = np.ones(truth.shape)
+    left_out = left_out_combination(held_out, truth, 0 * truth, ones)
+    best = int(np.argmin(((truth - held_out) ** 2).mean(axis=(1, 2))))
+    for edit in range(edits):
+        others = np.arange(edits) != edit
+        weights = stack_weights(held_out[:, others], truth[others], best)
+        np.testing.assert_allclose(
+            left_out[edit], np.einsum("mk,mk->k", held_out[:, edit], weights), rtol=1e-9
+        )
+    found = choose_methods(["a", "b"], ["x", "y"], held_out, truth, 0 * truth, ones)
+    for k, choice in enumerate(found):
+        error = np.sqrt(np.mean((truth - left_out)[:, k] ** 2))
+        assert choice.errors[COMBINATION] == pytest.approx(error)
+
+
+def test_many_useless_methods_do_not_win_by_fit():
+    generator = np.random.default_rng(7)
+    names = [f"method {m}" for m in range(9)]
+    methods = []
+    for _ in range(30):
+        truth = generator.normal(size=(24, 3))
+        good = truth + 0.3 * generator.normal(size=truth.shape)
+        held_out = np.concatenate([good[None], generator.normal(size=(8, 24, 3))])
+        zeros = np.zeros(truth.shape)
+        found = choose_methods(names, ["x", "y", "z"], held_out, truth, zeros, zeros + 1)
+        methods += [choice.method for choice in found]
+    assert methods.count("method 0") >= 0.95 * len(methods)
 
 
 def test_a_combination_gets_calibrated_intervals_like_any_method():

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from workers.evidence.bank import EditShape, kinds_of
+from workers.evidence.combination import Combination
 from workers.evidence.effect_model import (
     covariates,
     curve,
@@ -83,6 +84,7 @@ class Calibration(Record):
     conformal_factors: FloatArray  # (C + 1, L) multiply the interval; 1 where there is too little
     size_range: tuple[float, float]
     largest_targeting: float
+    combination: Combination | None = None  # None for a single method
 
     @property
     def has_evidence(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
+from scipy import linalg, optimize
 
 from workers.evidence.bank_evidence import BankEvidence
 from workers.evidence.calibration import Calibration
@@ -16,9 +16,9 @@ from workers.evidence.records import FloatArray, Record
 
 COMBINATION = "combination"
 NOTHING = "nothing"
-FOLDS = 5
 PRIOR_EDITS = 10.0  # weight of what a stack is shrunk towards, in edits
 FEWEST_EDITS = 8
+STACK_ERRORS = 2.0  # the price of the weights that a combination has to learn
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,6 @@ def choose_methods(
     actual: ArrayLike,
     noise_variance: ArrayLike,
     units: ArrayLike,
-    *,
-    seed: int = 0,
 ) -> tuple[MethodChoice, ...]:
     """One choice a behaviour, from M methods' held-out calibrated predictions (M, E, K) of E edits.
 
@@ -57,9 +55,10 @@ def choose_methods(
     (Efron & Morris 1975; DerSimonian & Laird 1986). A behaviour leaves the method best overall only
     for one that saves more than its standard error. The combination is a non-negative stack
     (Wolpert 1992; Breiman 1996), its weights shrunk towards the best method and, for each
-    behaviour, towards the weights common to all; it is judged like a method, with weights from
-    other folds of edits. Methods come in the order of preference that breaks ties. Raises
-    ValueError when shapes differ.
+    behaviour, towards the weights common to all; it is judged like a method, on each edit with
+    weights that all other edits gave (leave one edit out), so that it never wins by fit alone, and
+    must save more than two standard errors. Methods come in the order of preference that breaks
+    ties. Raises ValueError when shapes differ.
     """
     predictions = np.asarray(held_out, np.float64)
     truth, noise, unit = (np.asarray(part, np.float64) for part in (actual, noise_variance, units))
@@ -75,11 +74,11 @@ def choose_methods(
     edits = truth.shape[0]
     nothing = _mean_loss(np.where(present, target**2 - noise / unit**2, np.nan)[None])[0]
     names = list(methods)
-    best = int(np.argmin(np.nanmean(_mean_loss(loss), axis=1))) if edits else 0
+    best = _best_overall(loss)
     weights = np.zeros((len(methods), len(behaviours)))
     weights[best] = 1.0
     if edits >= FEWEST_EDITS and len(methods) > 1:
-        stacked = _stack_held_out(inputs, target, best, seed)
+        stacked = _stack_left_out(inputs, target, best)
         stack_loss = np.where(present, (target - stacked) ** 2 - noise / unit**2, np.nan)
         loss = np.concatenate([loss, stack_loss[None]])
         names.append(COMBINATION)
@@ -104,15 +103,18 @@ def choose_methods(
     )
 
 
-def combine(choices: Sequence[MethodChoice], predictions: Mapping[str, FloatArray]) -> FloatArray:
-    """(K,) combined prediction from calibrated predictions (K,) by method; methods that a choice
-    does not weigh may be absent."""
-    return np.array(
-        [
-            sum(weight * predictions[name][k] for name, weight in choice.weights.items() if weight)
-            for k, choice in enumerate(choices)
-        ]
-    )
+def left_out_combination(
+    held_out: ArrayLike, actual: ArrayLike, noise_variance: ArrayLike, units: ArrayLike
+) -> FloatArray:
+    """(E, K) predictions of the combination for each edit, by weights that the other edits gave, in
+    the behaviours' units; the arguments are those of :func:`choose_methods`."""
+    predictions = np.asarray(held_out, np.float64)
+    truth, noise, unit = (np.asarray(part, np.float64) for part in (actual, noise_variance, units))
+    present = np.isfinite(truth)
+    target = np.where(present, truth, 0.0) / unit
+    inputs = np.where(present, predictions, 0.0) / unit
+    loss = np.where(present, (target - inputs) ** 2 - noise / unit**2, np.nan)
+    return _stack_left_out(inputs, target, _best_overall(loss)) * unit
 
 
 def combined_evidence(
@@ -120,17 +122,24 @@ def combined_evidence(
     held_out: Mapping[str, FloatArray],
     calibrations: Mapping[str, Calibration],
     choices: Sequence[MethodChoice],
+    left_out: FloatArray | None = None,
 ) -> BankEvidence:
     """The combination as a method of its own, so that it gets calibrated intervals like any other:
     its predictions are the combined held-out values (E, K), its scales the combined scales of the
-    methods in the behaviours' units. All by method name, for the same edits and behaviours."""
+    methods in the behaviours' units. All by method name, for the same edits and behaviours.
+    ``left_out`` (E, K), see :func:`left_out_combination`, stands in where a combination was chosen,
+    since predictions by weights that the same edits gave would look better than new ones are."""
     names = list(evidence)
     weights = np.array([[choice.weights.get(name, 0.0) for choice in choices] for name in names])
     scales = np.array([calibrations[name].scales * calibrations[name].unit_ratio for name in names])
     mean_scale = (weights * scales).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-12)
+    predicted = np.einsum("mk,mek->ek", weights, np.array([held_out[name] for name in names]))
+    if left_out is not None:
+        combined = np.array([choice.method == COMBINATION for choice in choices])
+        predicted = np.where(combined, left_out, predicted)
     return replace(
         evidence[names[0]],
-        predicted=np.einsum("mk,mek->ek", weights, np.array([held_out[name] for name in names])),
+        predicted=predicted,
         behaviour_scales=np.where(weights.any(axis=0), mean_scale, scales[0]),
     )
 
@@ -140,43 +149,59 @@ def stack_weights(inputs: FloatArray, target: FloatArray, best: int) -> FloatArr
 
     Weights common to all behaviours minimise ‖y − Xw‖² + λ‖w − e_best‖²; those of a behaviour do
     the same with the common ones in place of e_best; λ is worth PRIOR_EDITS edits."""
-    methods, edits, behaviours = inputs.shape
-    start = np.zeros(methods)
+    gram = np.einsum("mek,nek->kmn", inputs, inputs)
+    moment = np.einsum("mek,ek->km", inputs, target)
+    return _weights_of_moments(gram, moment, best, inputs.shape[1])
+
+
+def _stack_left_out(inputs: FloatArray, target: FloatArray, best: int) -> FloatArray:
+    """(E, K) stacked predictions of each edit, with weights from all others."""
+    gram = np.einsum("mek,nek->kmn", inputs, inputs)
+    moment = np.einsum("mek,ek->km", inputs, target)
+    stacked = np.empty_like(target)
+    for edit in range(target.shape[0]):
+        own = inputs[:, edit]  # (M, K)
+        weights = _weights_of_moments(
+            gram - np.einsum("mk,nk->kmn", own, own),
+            moment - (own * target[edit]).T,
+            best,
+            target.shape[0] - 1,
+        )
+        stacked[edit] = np.einsum("mk,mk->k", own, weights)
+    return stacked
+
+
+def _weights_of_moments(gram: FloatArray, moment: FloatArray, best: int, edits: int) -> FloatArray:
+    """(M, K) weights from XᵀX (K, M, M) and Xᵀy (K, M) of each behaviour."""
+    start = np.zeros(moment.shape[1])
     start[best] = 1.0
-    flat = inputs.transpose(1, 2, 0).reshape(-1, methods)
-    common = _shrunk_least_squares(flat, target.reshape(-1), start, PRIOR_EDITS / max(edits, 1))
+    strength = PRIOR_EDITS / max(edits, 1)
+    common = _shrunk_least_squares(gram.sum(axis=0), moment.sum(axis=0), start, strength)
     return np.column_stack(
         [
-            _shrunk_least_squares(
-                inputs[:, :, k].T, target[:, k], common, PRIOR_EDITS / max(edits, 1)
-            )
-            for k in range(behaviours)
+            _shrunk_least_squares(one, product, common, strength)
+            for one, product in zip(gram, moment, strict=True)
         ]
     )
 
 
 def _shrunk_least_squares(
-    rows: FloatArray, target: FloatArray, towards: FloatArray, strength: float
+    gram: FloatArray, moment: FloatArray, towards: FloatArray, strength: float
 ) -> FloatArray:
-    size = float(np.sqrt(np.mean(np.sum(rows**2, axis=0))))
-    if size == 0:
+    size = float(np.trace(gram)) / towards.size
+    if size <= 0:
         return towards
-    penalty = np.sqrt(strength)
-    system = np.vstack([rows / size, penalty * np.eye(towards.size)])
-    weights, _ = optimize.nnls(system, np.concatenate([target / size, penalty * towards]))
+    system = gram / size + strength * np.eye(towards.size)
+    lower = np.linalg.cholesky(system)
+    weights, _ = optimize.nnls(
+        lower.T, linalg.solve_triangular(lower, moment / size + strength * towards, lower=True)
+    )
     return np.asarray(weights, np.float64)
 
 
-def _stack_held_out(inputs: FloatArray, target: FloatArray, best: int, seed: int) -> FloatArray:
-    """(E, K) stacked predictions, each with weights from the other folds of edits."""
-    edits = target.shape[0]
-    fold = np.random.default_rng(seed).permutation(edits) % min(FOLDS, edits)
-    stacked = np.empty_like(target)
-    for part in range(fold.max() + 1):
-        inside = fold == part
-        weights = stack_weights(inputs[:, ~inside], target[~inside], best)
-        stacked[inside] = np.einsum("mek,mk->ek", inputs[:, inside], weights)
-    return stacked
+def _best_overall(loss: FloatArray) -> int:
+    """The method of the smallest mean loss (M, E, K) over behaviours; the first without edits."""
+    return int(np.argmin(np.nanmean(_mean_loss(loss), axis=1))) if loss.shape[1] else 0
 
 
 def _mean_loss(loss: FloatArray) -> FloatArray:
@@ -221,7 +246,8 @@ def _choice(
     weights: FloatArray,
     edits: int,
 ) -> MethodChoice:
-    clear = [m for m in range(len(names)) if m != best and saving[m, k] > error[m, k]]
+    bars = np.array([STACK_ERRORS if name == COMBINATION else 1.0 for name in names])
+    clear = [m for m in range(len(names)) if m != best and saving[m, k] > bars[m] * error[m, k]]
     chosen = max(clear, key=lambda m: saving[m, k]) if clear else best
     if names[chosen] == COMBINATION:
         own = {name: float(weights[m, k]) for m, name in enumerate(methods)}
@@ -237,12 +263,17 @@ def _choice(
         advantages={name: float(saving[m, k]) for m, name in enumerate(names)},
         advantage_errors={name: float(error[m, k]) for m, name in enumerate(names)},
         number_of_edits=edits,
-        reason=_reason(names, chosen, best, errors, edits),
+        reason=_reason(names, chosen, best, errors, edits, own),
     )
 
 
 def _reason(
-    names: Sequence[str], chosen: int, best: int, errors: dict[str, float], edits: int
+    names: Sequence[str],
+    chosen: int,
+    best: int,
+    errors: dict[str, float],
+    edits: int,
+    weights: Mapping[str, float],
 ) -> str:
     name = names[chosen]
     if edits == 0:
@@ -255,6 +286,9 @@ def _reason(
         verdict = (
             f"{name} has the smallest error over all behaviours, and none is clearly better here"
         )
+    elif name == COMBINATION:
+        added = " + ".join(f"{weight:.2f} × {one}" for one, weight in weights.items() if weight)
+        verdict = f"the combination {added} is clearly better here than {names[best]} alone"
     else:
         verdict = f"{name} is clearly better here than {names[best]}, which is best overall"
     listed = ", ".join(f"{method} {error:.2f}" for method, error in errors.items())

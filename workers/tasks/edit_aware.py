@@ -9,14 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.models import Baseline, Estimate, Influence, Proposal
-from curation.queries.predictions import DEFAULT_METHOD, calibrated_effects, edits_of
+from curation.queries.combinations import (
+    combined_prediction,
+    edit_aware_combination,
+    weights_by_behaviour,
+)
+from curation.queries.method_choices import parse_candidate
+from curation.queries.predictions import (
+    DEFAULT_METHOD,
+    PredictedEffect,
+    RawPrediction,
+    edits_of,
+    effects_by,
+    first_order,
+    latest_calibration,
+)
 from curation.services.files import local_path
 from curation.services.predictions import save_effects
 from workers.evidence.bank import edit_shape
 from workers.evidence.calibration import EditPart
 from workers.influence.edit_aware import EditAware, NotEditAware, prepare
 from workers.influence.interface import InfluenceScores, Progress
-from workers.tasks.calibrations import Predict, fit_calibration, method_influences
+from workers.tasks.calibrations import (
+    Array,
+    Indices,
+    Predict,
+    fit_calibration,
+    method_influences,
+)
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, load_baseline, measured_behaviours
 from workers.tasks.report import JobReport
@@ -42,17 +62,42 @@ class PredictProposal(Handler):
         estimator = prepared(proposal.baseline_id, tuple(one.pk for one in influences))
         by_seed = estimator.predict_fresh([(indices, weights)])
         shape = edit_shape(weights, proposal.baseline.dataset_version.train_count)
-        effects = calibrated_effects(
-            baseline=proposal.baseline,
-            influences=influences,
-            parts=[EditPart(shape.kind, shape.size, estimator.over_seeds(by_seed)[0])],
-            per_seed=list(by_seed[0].T),
-            weights=weights,
-            estimate=Estimate.EDIT_AWARE,
+        raw = RawPrediction(
+            influences,
+            [EditPart(shape.kind, shape.size, estimator.over_seeds(by_seed)[0])],
+            list(by_seed[0].T),
         )
+        effects = effects_of(proposal.baseline, raw, indices, weights)
         current = Proposal.objects.get(pk=proposal.pk)
         if effects and current.revision == proposal.revision:
             save_effects(proposal=current, effects=effects, estimate=Estimate.EDIT_AWARE)
+
+
+def effects_of(
+    baseline: Baseline, raw: RawPrediction, indices: Indices, weights: Array
+) -> list[PredictedEffect]:
+    """The calibrated effects of an edit-aware prediction, and those of the combination with other
+    methods for the behaviours where evidence chose one."""
+    pk = latest_calibration(baseline, DEFAULT_METHOD, Estimate.EDIT_AWARE)
+    if pk is None:
+        return []
+    effects = effects_by(pk, baseline=baseline, raw=raw, weights=weights)
+    combination = edit_aware_combination(baseline)
+    if combination is None:
+        return effects
+    names = {name for own in weights_by_behaviour(combination).values() for name in own}
+    members = {}
+    for name in names:
+        method, estimate = parse_candidate(name)
+        members[name] = (
+            raw
+            if estimate == Estimate.EDIT_AWARE
+            else first_order(baseline, method, indices, weights)
+        )
+    together, combined = combined_prediction(combination, baseline, members, weights)
+    return effects + effects_by(
+        combination, baseline=baseline, raw=together, weights=weights, combined=combined
+    )
 
 
 def calibrate_edit_aware(baseline: Baseline) -> None:

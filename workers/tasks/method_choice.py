@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from curation.models import Baseline, Estimate, Influence, MethodChoices
-from curation.queries.method_choices import candidate_name
+from curation.queries.method_choices import candidate_name, parse_candidate
 from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import BankEvidence
 from workers.evidence.conformal import cross_fit
 from workers.evidence.selection import MethodChoice, choose_methods
 from workers.tasks.calibrations import method_evidence, method_influences
+from workers.tasks.combinations import save_combination, units_of
 from workers.tasks.edit_aware import edit_aware_prediction
 
 CONTROL_PREFIX = "control_"
@@ -18,7 +19,9 @@ FEWEST_EDITS_TO_HOLD_OUT = 2
 
 
 def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
-    """Compare all methods on edits that their calibrations had not seen, and save the choices.
+    """Compare all methods on edits that their calibrations had not seen, and save the choices and
+    the combinations: one of the methods that answer at once, one that may hold the edit-aware
+    estimate too.
 
     The default method comes first in preference, then its edit-aware estimate, then the others.
     Methods without scores for all of the first one's behaviours are not compared. Controls get
@@ -40,10 +43,20 @@ def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
             np.stack([held_out[name] for name in names]),
             first.retrains.actual,
             noise,
-            first.behaviour_scales * np.sqrt(first.sizes)[:, None],
+            units_of(first),
         )
 
     choices = choose(methods)
+    at_once = [name for name in methods if parse_candidate(name)[1] == Estimate.FIRST_ORDER]
+    for estimate, names in ((Estimate.FIRST_ORDER, at_once), (Estimate.EDIT_AWARE, methods)):
+        if estimate == Estimate.FIRST_ORDER or len(methods) > len(at_once):
+            save_combination(
+                baseline,
+                estimate,
+                {name: found[name] for name in names},
+                held_out,
+                choices if names == methods else choose(names),
+            )
     for name in found:
         if is_control(name):
             choices = tuple(

@@ -30,9 +30,10 @@ from curation.models import (
 )
 from curation.queries import exports
 from curation.queries.access import Right, get_for, visible
+from curation.queries.combinations import chosen_effects
 from curation.queries.examples import ExampleTable
 from curation.queries.influence import extreme_indices
-from curation.queries.predictions import DEFAULT_METHOD, edits_of, predict_first_order
+from curation.queries.predictions import DEFAULT_METHOD, edits_of
 from curation.services import datasets, predictions, proposals
 from curation.services.registrations import current_predictions
 from curation.web.effects import (
@@ -166,9 +167,7 @@ def _prediction_context(
         kept = ~np.isin(indices, added)
         indices = np.concatenate([indices[kept], added])
         weights = np.concatenate([weights[kept], np.full(len(added), weight)])
-        effects = predict_first_order(
-            baseline=proposal.baseline, train_indices=indices, weights=weights
-        )
+        effects = chosen_effects(baseline=proposal.baseline, train_indices=indices, weights=weights)
         rows = rows_of(effects)
     edit_aware = sum(row.edit_aware for row in rows)
     return {
