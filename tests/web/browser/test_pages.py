@@ -8,9 +8,10 @@ from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth import get_user_model
 
 from tests.api.world import World, make_world
-from tests.web.addresses import DOWNLOADS, FRAGMENTS, readable_pages
+from tests.web.addresses import DOWNLOADS, FRAGMENTS, Page, readable_pages
 from tests.web.browser.conftest import DESKTOP, PASSWORD, PHONE, Visit
 from tests.web.conftest import PEOPLE
+from tests.web.test_example_values import measure
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -21,10 +22,21 @@ def world(transactional_db: None) -> World:
     return make_world({name: users.create_user(name, password=PASSWORD) for name in PEOPLE})
 
 
+def more_looks(world: World) -> list[Page]:
+    """The list of examples and its panel with every column, filter and chip."""
+    measure(world)
+    here = f"/versions/{world.version.pk}/examples/"
+    return [
+        Page("examples by loss", f"{here}?sort=loss&order=down&loss_from=1&confidence_to=0.9"),
+        Page("a probe set", f"{here}?probe_set={world.objects['probe_set_id']}"),
+        Page("one measured example", f"{here}one/?id=e1"),
+    ]
+
+
 def problems_of(visit: Visit, world: World, width: int) -> list[str]:
     """What axe and the layout say against each page."""
     found = []
-    for page in readable_pages(world):
+    for page in [*readable_pages(world), *more_looks(world)]:
         if page.name in FRAGMENTS | DOWNLOADS:
             continue
         shown = visit.open(page.address)
@@ -60,6 +72,26 @@ def test_the_examples_can_be_worked_by_keyboard(visit: Callable[..., Visit], wor
     page.keyboard.press("Enter")
     page.locator("#panel .side-panel").wait_for()
     assert "sentence number 1" in page.locator("#panel").inner_text()
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["with scripts", "without"])
+def test_ticked_probe_examples_become_a_probe_set_that_a_behaviour_reads(
+    visit: Callable[..., Visit], world: World, scripted: bool
+) -> None:
+    seen = visit(java_script_enabled=scripted)
+    seen.sign_in("owner")
+    page = seen.open(f"/versions/{world.version.pk}/examples/?split=probe")
+    for place in (0, 2):
+        page.locator("input[name=example]").nth(place).check()
+    page.get_by_label("Save them as probe set").fill("two hard ones")
+    page.get_by_role("button", name="Save probe set").click()
+    page.get_by_text("The probe set was saved.").wait_for()
+    assert page.locator("tbody tr").count() == 2
+    page.get_by_role("link", name="Save the matching probe examples as a behaviour").click()
+    page.get_by_label("Name", exact=True).fill("on two hard ones")
+    page.get_by_role("button", name="Add the behaviour").click()
+    page.get_by_role("link", name="on two hard ones").click()
+    assert "the probe set “two hard ones”" in page.locator("main").inner_text()
 
 
 def test_on_a_phone_the_prediction_stands_below_what_moves_it(
