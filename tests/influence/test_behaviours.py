@@ -36,6 +36,7 @@ NETWORKS = {
     "gpt2": language_model(TINY_GPT2),
     "llama": language_model(TINY_LLAMA),
     "gpt2 lora": language_model(TINY_GPT2, trained_part="lora", lora_rank=2),
+    "bytes lora": BYTES | {"vocabulary_size": 40, "trained_part": "lora", "lora_rank": 2},
 }
 
 
@@ -128,8 +129,8 @@ def test_the_gradient_of_each_kind_is_its_derivative(network, tokens_at_once, mo
     torch.testing.assert_close(gradients @ direction, (up - down) / (2 * size), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("network", ["gpt2", "llama", "gpt2 lora"])
-def test_replay_of_uploaded_language_models_equals_finite_differences_of_retraining(network):
+@pytest.mark.parametrize("network", ["gpt2", "llama", "gpt2 lora", "bytes lora"])
+def test_replay_of_language_models_equals_finite_differences_of_retraining(network):
     problem = problem_of(network)
     behaviours = behaviours_on(texts(4, 3))
     scores = Replay().scores([recorded(problem)], behaviours).per_seed[0]

@@ -26,6 +26,7 @@ from workers.formats.models_config import checked_configuration
 from workers.influence.replay import replay_cautions
 from workers.training.encoding import Encoded, encode_examples, encode_rows, text_table
 from workers.training.encoding.language_models import tokens_apart
+from workers.training.examples import EncodedExamples
 from workers.training.networks.low_rank import LowRankUpdate, add_adapters, merge_adapters
 from workers.training.networks.registry import (
     ArchitectureError,
@@ -116,10 +117,34 @@ def test_adapters_are_refused_where_there_is_no_linear_layer():
         add_adapters(nn.Sequential(nn.Embedding(3, 2)), 2, 1.0, torch.Generator())
 
 
-def test_a_network_of_its_own_refuses_adapters_by_the_recipes_field(tmp_path):
+def test_a_network_from_scratch_learns_by_adapters_that_equal_their_merged_form():
+    """Trained on starting weights of its own, as on an upload's."""
+    small = {"name": "causal_transformer", "width": 8, "heads": 2, "vocabulary_size": 40}
+    plain = build_network(small, 5, torch.float64)
+    start = {name: one.detach().clone() for name, one in plain.named_parameters()}
+    targets = torch.where(MASK, IDS, -100)
+    recipe = Recipe(trained_part="lora", precision="float64", epochs=8, learning_rate=0.05)
+    problem = TrainingProblem(
+        small, EncodedExamples({"ids": IDS, "mask": MASK}, targets), recipe, "next_token", start
+    )
+    torch.testing.assert_close(problem.build_network(3)(IDS, MASK), plain(IDS, MASK))
+    run = train(problem, 3)
+    assert run.learning_curve[-1] < run.learning_curve[0]
+    assert all(".low_rank_" in name for name in run.layout.names)
+    network = problem.build_network(3)
+    network.load_state_dict(run.layout.unflatten(run.parameters), strict=False)
+    expected = network(IDS, MASK)
+    merge_adapters(network)
+    assert set(dict(network.named_parameters())) == set(start)
+    torch.testing.assert_close(network(IDS, MASK), expected, rtol=1e-10, atol=1e-12)
+    frozen = dict(network.named_parameters())["body.tokens.weight"]
+    torch.testing.assert_close(frozen, start["body.tokens.weight"], rtol=0, atol=0)
+
+
+def test_a_network_without_parts_refuses_adapters_by_the_recipes_field(tmp_path):
     encoded = encoded_pairs(write_language_model(tmp_path / "model"))
     problem = TrainingProblem(
-        {"name": "causal_transformer", "vocabulary_size": 300, "maximum_length": 64},
+        {"name": "transformer", "vocabulary_size": 300, "number_of_outputs": 2},
         encoded.train,
         Recipe(trained_part="lora"),
         "next_token",

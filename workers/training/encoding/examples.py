@@ -75,8 +75,12 @@ def encode_examples(
     validate_architecture(architecture)
     settings = default_architecture(architecture["name"], metadata) | dict(architecture)
     is_language_model = settings["name"] == "uploaded_language_model"
-    if is_language_model and "trained_part" not in architecture:
+    if "lora_rank" in settings and "trained_part" not in architecture:
         del settings["trained_part"]  # the recipe decides
+    if settings["name"] == "causal_transformer" and "trained_part" not in settings:
+        # What a network trained whole is called does not hang on adapters that it lacks.
+        for name in {"lora_rank", "lora_scale"} - set(architecture):
+            del settings[name]
     train, probe = split(table, "train"), split(table, "probe")
     model = loaded(settings, model_folder)
     if model is not None and "pooling" in settings and "pooling" not in architecture:

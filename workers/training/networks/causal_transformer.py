@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from workers.training.networks.low_rank import add_adapters
 from workers.training.networks.transformer import TransformerBody
 
 
@@ -27,4 +28,8 @@ class CausalTransformer(nn.Module):
 
 
 def build_causal_transformer(architecture: dict[str, Any], generator: torch.Generator) -> nn.Module:
-    return CausalTransformer(architecture, generator)
+    network = CausalTransformer(architecture, generator)
+    if architecture["trained_part"] == "lora":
+        rank = architecture["lora_rank"]
+        add_adapters(network, rank, architecture["lora_scale"] / rank, generator)
+    return network

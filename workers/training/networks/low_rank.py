@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from transformers.pytorch_utils import Conv1D
 
+from workers.training.networks.layers import Linear
 from workers.training.networks.settings import ArchitectureError
-
-PLAIN = (nn.Linear, Conv1D)
 
 
 class LowRankUpdate(nn.Module):
@@ -45,13 +44,28 @@ class LowRankConv1D(LowRankUpdate, Conv1D):
         return self.updated(Conv1D.forward(self, values), values)
 
 
+class LowRankOwnLinear(LowRankUpdate, Linear):
+    """Of the networks that are trained from scratch."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.updated(Linear.forward(self, values), values)
+
+
+ADAPTED: dict[type[nn.Module], type[LowRankUpdate]] = {
+    nn.Linear: LowRankLinear,
+    Conv1D: LowRankConv1D,
+    Linear: LowRankOwnLinear,
+}
+PLAIN = {adapted: plain for plain, adapted in ADAPTED.items()}
+
+
 def add_adapters(network: nn.Module, rank: int, scale: float, generator: torch.Generator) -> int:
     """Freeze `network` and add an update of `rank` to each linear layer in it; returns how many.
 
     Raises ArchitectureError on `trained_part` where there is none.
     """
     network.requires_grad_(False)
-    layers = [module for module in network.modules() if type(module) in PLAIN]
+    layers = [module for module in network.modules() if type(module) in ADAPTED]
     if not layers:
         raise ArchitectureError(
             "trained_part", "low-rank adapters need linear layers, and this network has none"
@@ -62,15 +76,15 @@ def add_adapters(network: nn.Module, rank: int, scale: float, generator: torch.G
 
 
 def _adapt(layer: Any, rank: int, scale: float, generator: torch.Generator) -> None:
-    is_linear = type(layer) is nn.Linear
-    inputs, outputs = layer.weight.shape if not is_linear else layer.weight.T.shape
+    is_turned = isinstance(layer, Conv1D)
+    inputs, outputs = layer.weight.shape if is_turned else layer.weight.T.shape
     down = skip_init(nn.Linear, inputs, rank, bias=False)
     up = skip_init(nn.Linear, rank, outputs, bias=False)
     with torch.no_grad():
         down.weight.copy_(torch.rand(rank, inputs, generator=generator) * 2 - 1)
         down.weight.div_(math.sqrt(inputs))
         up.weight.zero_()
-    layer.__class__ = LowRankLinear if is_linear else LowRankConv1D
+    layer.__class__ = ADAPTED[type(layer)]
     layer.low_rank_down, layer.low_rank_up, layer.low_rank_scale = down, up, scale
 
 
@@ -80,8 +94,7 @@ def merge_adapters(network: nn.Module) -> None:
     layers: list[Any] = [one for one in network.modules() if isinstance(one, LowRankUpdate)]
     for layer in layers:
         update = layer.low_rank_scale * layer.low_rank_up.weight @ layer.low_rank_down.weight
-        is_linear = isinstance(layer, nn.Linear)
         with torch.no_grad():
-            layer.weight.add_(update if is_linear else update.T)
+            layer.weight.add_(update.T if isinstance(layer, Conv1D) else update)
         del layer.low_rank_down, layer.low_rank_up, layer.low_rank_scale
-        layer.__class__ = nn.Linear if is_linear else Conv1D
+        layer.__class__ = PLAIN[type(layer)]

@@ -68,6 +68,8 @@ STANDARDISE_TARGET = switch(
     "standardise_target", "Standardise a regression target on the train split", True
 )
 LOSS_ON = choice("loss_on", "Tokens that count", "completion", ("completion", "all"))
+LORA_RANK = integer("lora_rank", "Rank of the adapters", 8, 1, 512)
+LORA_SCALE = integer("lora_scale", "Scale of the adapters (divided by the rank)", 16, 1, 4_096)
 MODEL_CONFIGURATION = from_data(
     Setting("model_configuration", "Model configuration", "object", None)
 )
@@ -180,6 +182,9 @@ ARCHITECTURES: dict[str, Architecture] = {
             (
                 *TRANSFORMER_SETTINGS,
                 LOSS_ON,
+                choice("trained_part", "Trained part", "all", ("all", "lora")),
+                LORA_RANK,
+                LORA_SCALE,
             ),
             build_causal_transformer,
             check_heads,
@@ -214,8 +219,8 @@ ARCHITECTURES: dict[str, Architecture] = {
             (
                 choice("trained_part", "Trained part", "all", ("all", "last_layers", "lora")),
                 integer("last_layers", "Last layers that are trained", 1, 1, 128),
-                integer("lora_rank", "Rank of the adapters", 8, 1, 512),
-                integer("lora_scale", "Scale of the adapters (divided by the rank)", 16, 1, 4_096),
+                LORA_RANK,
+                LORA_SCALE,
                 LOSS_ON,
                 choice("chat", "Chat messages", "template", ("template", "plain")),
                 integer("maximum_length", "Longest text, in tokens", 128, 2, 8_192),
