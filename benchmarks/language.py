@@ -43,7 +43,7 @@ LEFT_OUT = (
     "control_embedding_similarity",
 )
 """Methods that are retrains themselves, and controls that rank all behaviours alike."""
-PEER_SECONDS = 300.0
+PEER_SECONDS = 900.0
 REPLAY_PEER = "bergson, replay"
 OTHER_PEERS = {"bergson, EK-FAC": "ekfac", "bergson, TRAK": "projected"}
 """Peers that score one finished model, and the method of Hunch's that does likewise."""
@@ -127,7 +127,7 @@ def run() -> Report:
     for peer, name in OTHER_PEERS.items():
         rows += finished_rows(compared, peer, name, *found[name])
     return Report(
-        title="Language: methods and bergson on a model of bytes",
+        title="Language: methods and bergson on a Llama of bytes",
         rows=rows,
         seeds=[*BASELINE_SEEDS, *FRESH_SEEDS],
         notes=NOTES,
