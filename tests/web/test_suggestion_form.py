@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from curation.models import Influence, MethodChoices, Suggestion
-from tests.api.world import World
+from curation.models import Behaviour, Influence, MethodChoices, Suggestion
+from curation.services import behaviours
+from tests.api.world import World, add_scores
 from workers.evidence.selection import MethodChoice
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +70,48 @@ def test_a_method_without_scores_is_refused_at_its_field(owner, world, method):
     page = owner.post(f"/behaviours/{world.behaviour.pk}/suggest/", values)
     assert page.status_code == 422
     assert "method" in page.context["form"].errors
+    assert Suggestion.objects.count() == before
+
+
+@pytest.fixture
+def guard(world: World) -> Behaviour:
+    """Another behaviour with scores."""
+    other = behaviours.add_behaviour(
+        baseline=world.baseline, name="loss", kind="mean_loss",
+        definition={"selection": "all"}, by=world.owner,
+    )  # fmt: skip
+    Behaviour.objects.filter(pk=other.pk).update(values={"0": 0.5, "1": 0.6, "2": 0.4})
+    add_scores(world.baseline, other)
+    return other
+
+
+def test_the_form_asks_how_much_harm_to_a_guard_is_tolerated_in_its_unit(owner, world, guard):
+    address = f"/behaviours/{world.behaviour.pk}/suggest/"
+    page = owner.get(address).content.decode()
+    assert "Harm tolerated to loss" in page
+    assert f"In {guard.unit}; empty or 0 tolerates none." in page
+    values = {"number_of_edits": 5, "new_weight": 0, "guards": [str(guard.pk)]}
+    for given, expected in (("", 0.0), ("0", 0.0), ("0.25", 0.25)):
+        answer = owner.post(address, {**values, f"tolerance_{guard.pk}": given}, follow=True)
+        assert Suggestion.objects.latest("created_at").guards == {str(guard.pk): expected}
+    assert f"without more than 0.250 {guard.unit} of harm to loss" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "given", "words"),
+    [(True, "-1", "greater than or equal to 0"), (True, "nan", "number"), (False, "0.5", "above")],
+)
+def test_a_tolerance_that_cannot_be_meant_is_refused_at_its_field(
+    owner, world, guard, chosen, given, words
+):
+    name = f"tolerance_{guard.pk}"
+    values = {"number_of_edits": 5, "new_weight": 0, name: given}
+    if chosen:
+        values["guards"] = [str(guard.pk)]
+    before = Suggestion.objects.count()
+    page = owner.post(f"/behaviours/{world.behaviour.pk}/suggest/", values)
+    assert page.status_code == 422
+    assert words in str(page.context["form"].errors[name])
     assert Suggestion.objects.count() == before
 
 

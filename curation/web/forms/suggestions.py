@@ -1,6 +1,7 @@
 """The form that asks for suggested edits."""
 
 from typing import Any
+from uuid import UUID
 
 from django import forms
 
@@ -8,6 +9,8 @@ from curation.models import Behaviour, Estimate
 from curation.queries.method_choices import candidate_name, choices_of
 from curation.queries.predictions import DEFAULT_METHOD
 
+TOLERANCE = "tolerance_"
+MOST_TOLERANCES = 100
 METHOD_TITLES = {
     "replay": "Replay",
     "curvature": "Curvature",
@@ -38,6 +41,10 @@ def chosen_method(behaviour: Behaviour, scored: list[str]) -> tuple[str, str]:
     return usual, "No retrain of the bank has compared the methods yet."
 
 
+def tolerance_name(guard: Behaviour) -> str:
+    return f"{TOLERANCE}{guard.pk}"
+
+
 def title_of(method: str) -> str:
     return METHOD_TITLES.get(method, method.replace("_", " ").capitalize())
 
@@ -57,7 +64,8 @@ class SuggestionForm(forms.Form):
         Behaviour.objects.none(),
         required=False,
         label="Must not get worse",
-        help_text="Edits that are predicted to harm one of these are left out.",
+        help_text="All edits together are predicted to harm each of these by no more than is "
+        "tolerated: nothing, or what is said below.",
         widget=forms.CheckboxSelectMultiple,
     )
 
@@ -76,9 +84,33 @@ class SuggestionForm(forms.Form):
         else:
             method.help_text = "Compute the behaviour's influence first."
         others = behaviour.baseline.behaviours.filter(archived_at=None, influences__isnull=False)
-        self.fields["guards"].queryset = (  # type: ignore[attr-defined]
-            others.exclude(pk=behaviour.pk).distinct()
-        )
+        guards = others.exclude(pk=behaviour.pk).distinct()
+        self.fields["guards"].queryset = guards  # type: ignore[attr-defined]
+        for guard in guards[:MOST_TOLERANCES]:
+            self.fields[tolerance_name(guard)] = forms.FloatField(
+                label=f"Harm tolerated to {guard.name}",
+                required=False,
+                min_value=0,
+                max_value=1e12,
+                help_text=f"In {guard.unit}; empty or 0 tolerates none. Counts where the behaviour "
+                "is chosen above.",
+                widget=forms.NumberInput(attrs={"step": "any"}),
+            )
+
+    def tolerances(self) -> dict[UUID, float]:
+        """The largest predicted harm to each chosen guard, in its unit; 0 where nothing is said."""
+        return {
+            guard.pk: self.cleaned_data.get(tolerance_name(guard)) or 0.0
+            for guard in self.cleaned_data["guards"]
+        }
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        chosen = {tolerance_name(guard) for guard in cleaned.get("guards", [])}
+        for name, value in list(cleaned.items()):
+            if name.startswith(TOLERANCE) and value and name not in chosen:
+                self.add_error(name, "Choose this behaviour above too, or leave this empty.")
+        return cleaned
 
     def clean_method(self) -> str:
         return str(self.cleaned_data["method"] or self.fields["method"].initial or DEFAULT_METHOD)

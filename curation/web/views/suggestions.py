@@ -37,7 +37,7 @@ def suggest(request: HttpRequest, pk: str) -> HttpResponse:
                 number_of_edits=chosen["number_of_edits"],
                 new_weight=chosen["new_weight"],
                 method=chosen["method"],
-                guards={guard.pk: 0.0 for guard in chosen["guards"]},
+                guards=form.tolerances(),
                 by=request.user,
             ),
         )
@@ -90,7 +90,7 @@ def suggestion(request: HttpRequest, pk: str) -> HttpResponse:
         guards=[
             {**guard, "behaviour": by_key[guard["behaviour"]]} for guard in result.get("guards", [])
         ],
-        guarded=[guard.name for guard in guarded.values()],
+        guarded=[(guard, found.guards[str(key)]) for key, guard in guarded.items()],
         rows=_rows(behaviour.baseline, indices, result.get("gains", [])),
         form=form,
         status=status_of(form),
