@@ -26,8 +26,8 @@ def expected_seconds(baseline: Baseline) -> float | None:
     seconds = list(baseline.runs.values_list("seconds", flat=True))
     if not seconds:
         return None
-    epochs = max(1, baseline.recipe.settings.get("epochs", 10))
-    return float(sum(seconds)) * (1 + CHECKPOINTS * EPOCHS_EACH / epochs)
+    epochs = float(max(1, baseline.recipe.settings.get("epochs", 10)))
+    return sum(seconds) * (1 + CHECKPOINTS * EPOCHS_EACH / epochs)
 
 
 @transaction.atomic

@@ -86,7 +86,7 @@ def sorts(
 ) -> list[dict[str, Any]]:
     """Every order with its address, or with the reason why it cannot be chosen yet; the current one
     points to its reverse."""
-    offered = []
+    offered: list[dict[str, Any]] = []
     for name, title in SORT_TITLES.items():
         if name in unavailable:
             if unavailable[name]:

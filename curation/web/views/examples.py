@@ -92,7 +92,7 @@ def probe_set_of(version: DatasetVersion, wanted: QueryDict) -> ProbeSet | None:
     if not wanted.get("probe_set"):
         return None
     try:
-        return version.probe_sets.get(pk=wanted["probe_set"])
+        return version.probe_sets.get(pk=str(wanted["probe_set"]))
     except (ProbeSet.DoesNotExist, ValidationError):
         raise Http404("The dataset version has no such probe set.") from None
 
