@@ -44,9 +44,9 @@ KNOWN_LANGUAGE = Recipe(
     batch_size=32,
     schedule="cosine",
     warmup_steps=20,
-    epsilon=1e-6,
+    epsilon=1e-8,
 )
-RECIPE = replace(KNOWN_LANGUAGE, epochs=16, learning_rate=0.003)
+RECIPE = replace(KNOWN_LANGUAGE, epochs=16, learning_rate=0.003, epsilon=1e-6)
 SMALLEST_REVERSE_EFFECT = 0.5
 """Nats: reverse completions at most 1.65 times as likely or as unlikely count as unmoved."""
 Places = dict[tuple[str, str], list[int]]
