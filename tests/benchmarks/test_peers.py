@@ -5,14 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.func import functional_call
 
+from benchmarks.language import llama
 from benchmarks.peers import launch
 from benchmarks.peers.exchange import load_task, save_task
 from benchmarks.problems import BenchmarkTask
 from tests.training.problems import BAG, CONVOLUTIONAL, MLP, TRANSFORMER, examples_for, problem_of
 from workers.influence.behaviours import Behaviour, behaviour_gradients
 from workers.influence.linearised import Linearised
+from workers.influence.replay import Replay
+from workers.training.examples import EncodedExamples
+from workers.training.problem import TrainingProblem
+from workers.training.recipe import Recipe
 from workers.training.trainer import train
 from workers.training.trajectory import Trajectory
 
@@ -93,3 +99,46 @@ def test_a_peer_that_fails_says_why(tmp_path):
     )
     assert found.scores is None
     assert found.problem
+
+
+def language_task() -> tuple[BenchmarkTask, list]:
+    """Six short sequences of different lengths to train on, and three to ask about."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sequences(number: int) -> EncodedExamples:
+        ids = torch.randint(1, 40, (number, 9), generator=generator)
+        mask = torch.arange(8) < torch.randint(4, 9, (number, 1), generator=generator)
+        targets = torch.where(mask, ids[:, 1:], -100)
+        return EncodedExamples({"ids": (ids[:, :-1] * mask).int(), "mask": mask}, targets)
+
+    recipe = Recipe(batch_size=3, epochs=2, learning_rate=0.01, warmup_steps=2, epsilon=1e-6)
+    problem = TrainingProblem(llama(40), sequences(6), recipe, "next_token")
+    probe = sequences(3)
+    places = (torch.arange(3), torch.tensor([1]))
+    behaviours = tuple(Behaviour("mean_loss", probe.select(own)) for own in places)
+    task = BenchmarkTask("task", problem, behaviours, ("a", "b"), probe, places)
+    return task, [train(problem, 1, trajectory=Trajectory())]
+
+
+@pytest.mark.skipif(not launch.PYTHON.exists(), reason=launch.MISSING)
+def test_a_language_models_peer_walks_back_over_the_same_run(tmp_path):
+    one, runs = language_task()
+    start = {"0": runs[0].trajectory.rows(0)[0].clone()}
+    save_file(start, tmp_path / "initial.safetensors")
+    given = launch.peer_task(one, runs)
+    found = launch.run_peer("bergson, replay", tmp_path, given, among=launch.LANGUAGE)
+    assert found.problem is None
+    own = Replay().scores(runs, list(one.behaviours)).per_seed
+    assert np.corrcoef(found.scores[:, 0].ravel(), own.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.skipif(not launch.PYTHON.exists(), reason=launch.MISSING)
+def test_a_language_models_peer_scores_the_finished_model(tmp_path):
+    one, runs = language_task()
+    given = launch.peer_task(one, runs)
+    found = launch.run_peer("bergson, EK-FAC", tmp_path, given, among=launch.LANGUAGE)
+    assert found.problem is None
+    assert found.scores.shape == (1, 1, 6, 2)
+    gradients = Linearised.of(runs[0]).behaviour_gradients(one.behaviours)
+    alike = -Linearised.of(runs[0]).loss_products(gradients).T.numpy()
+    assert np.corrcoef(found.scores[0, 0].ravel(), alike.ravel())[0, 1] > 0.3
