@@ -303,7 +303,9 @@ class _Import:
     def _check_unique_ids(self, written: Path) -> None:
         if not self.id_hashes:
             return
-        hashes = np.sort(np.concatenate(self.id_hashes))
+        hashes = np.concatenate(self.id_hashes)
+        self.id_hashes.clear()
+        hashes.sort()
         if not (hashes[1:] == hashes[:-1]).any():
             return
         table = pq.read_table(written, columns=["example_id", "position"], use_threads=False)

@@ -35,16 +35,19 @@ def near_duplicate_groups(read: Callable[[], Iterable[pa.Array]]) -> np.ndarray:
     s: 0.66 at 0.7, 0.98 at 0.9), and groups are the connected components. Texts shorter than 5
     bytes are linked only when equal.
     """
-    bands: list[np.ndarray] = []
+    bands: list[list[np.ndarray]] = [[] for _ in range(BANDS)]
     hashes: list[np.ndarray] = []
     multipliers, offsets = _hash_family(BANDS * ROWS_PER_BAND, seed=1)
     for texts in read():
-        bands.append(_band_keys(signatures(texts, multipliers, offsets)))
+        keys = _band_keys(signatures(texts, multipliers, offsets))
+        for band, own in zip(bands, keys.T, strict=True):
+            band.append(np.ascontiguousarray(own))
         hashes.append(text_hashes(texts))
-    if not bands:
+    if not hashes:
         return np.zeros(0, np.int64)
+    first, second = _candidate_links(bands)
     whole = np.concatenate(hashes)
-    first, second = _candidate_links(np.concatenate(bands))
+    hashes.clear()
     linked = whole[first] == whole[second]
     unsure = np.flatnonzero(~linked)
     linked[unsure] = _similarity(read, first[unsure], second[unsure]) >= LEAST_SIMILARITY
@@ -117,18 +120,22 @@ def _band_keys(signature: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _candidate_links(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (first of its bucket, other) over all bands, each once."""
-    pairs = []
-    for band in range(keys.shape[1]):
-        order = np.argsort(keys[:, band], kind="stable")
-        ordered = keys[order, band]
-        begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        leader = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
-        pairs.append(np.stack([leader[~begins], order[~begins]]))
-    joined = np.concatenate(pairs, axis=1)
-    codes = np.unique(joined[0] * len(keys) + joined[1])
-    return codes // len(keys), codes % len(keys)
+def _candidate_links(bands: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (first of its bucket, other) over all bands, each once. Takes the keys out of `bands`,
+    so that of a million texts no more is held than one band's order needs."""
+    codes, size = np.zeros(0, np.int64), 1
+    while bands:
+        keys = np.concatenate(bands.pop())
+        size = len(keys)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        follows = np.flatnonzero(keys[1:] == keys[:-1]) + 1
+        del keys
+        begins = np.diff(follows, prepend=-1) != 1  # the second of each bucket
+        place = np.maximum.accumulate(np.where(begins, np.arange(len(follows)), 0))
+        leader = order[follows[place] - 1]
+        codes = np.union1d(codes, leader * size + order[follows])
+    return codes // size, codes % size
 
 
 def _similarity(
