@@ -23,7 +23,7 @@ from workers.influence.ensembles import robust_mean
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
+STRENGTHS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class DampedMethod(CheckpointMethod):

@@ -28,7 +28,7 @@ def choose_damping(
     """Sets the method's strength to the one whose scores rank the bank's measured effects best,
     and says so; with fewer than FEWEST_EDITS of them the method keeps its own.
 
-    The same edits then calibrate the method: one choice among five, for all behaviours together,
+    The same edits then calibrate the method: one choice among a few, for all behaviours together,
     makes them look better than edits never seen by next to nothing.
     """
     edits = list(baseline.bank_edits.select_related("edits_file"))
