@@ -18,6 +18,7 @@ from curation.models import (
     RegistrationState,
     Verdict,
 )
+from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.intervals import t_quantile
 from workers.evidence.track_record import TrackRecord, summarise
 
@@ -136,7 +137,8 @@ def _standard_errors(
 
 
 def _scales(verdicts: list[Verdict], tests: dict[UUID, Registration]) -> NDArray[np.float64]:
-    """(n,) random_edit_scale · √size of each pair."""
+    """(n,) random_edit_scale · √size of each pair; a combination, which has no scores of its own,
+    has the scale of the default method's."""
     wanted = {v.behaviour_id for v in verdicts}
     of_column = {
         (behaviour, method): diagnostics["random_edit_scale"]
@@ -151,7 +153,9 @@ def _scales(verdicts: list[Verdict], tests: dict[UUID, Registration]) -> NDArray
     )
     return np.array(
         [
-            of_column.get((v.behaviour_id, v.method), 1.0)
+            of_column.get(
+                (v.behaviour_id, v.method), of_column.get((v.behaviour_id, DEFAULT_METHOD), 1.0)
+            )
             * np.sqrt(moved[test.proposal_id] / test.proposal.baseline.dataset_version.train_count)
             for v in verdicts
             for test in [tests[v.registration_id]]

@@ -7,7 +7,14 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from curation.models import Calibration, Estimate, Influence, MethodChoices, Prediction
+from curation.models import (
+    Calibration,
+    Estimate,
+    Influence,
+    MethodChoices,
+    Prediction,
+    Verdict,
+)
 from curation.queries.combinations import chosen_effects
 from curation.queries.predictions import (
     RawPrediction,
@@ -17,6 +24,7 @@ from curation.queries.predictions import (
     latest_calibration,
     predict_first_order,
 )
+from curation.queries.track_record import _scales
 from curation.services import predictions, proposals, registrations
 from tests.api.world import known_scores, stored_array
 from workers.evidence.bank_evidence import empty_bank
@@ -179,3 +187,12 @@ def test_an_edit_aware_member_speaks_of_the_edit_as_a_whole(world):
     (current,) = registrations.current_predictions(world.proposal)
     assert (current.method, current.estimate) == (COMBINATION, Estimate.EDIT_AWARE)
     assert Prediction.objects.get(pk=current.pk).details["combined"] == weights
+
+
+def test_the_track_record_measures_a_combination_in_the_unit_of_the_default_method(world):
+    pairs = [
+        Verdict(behaviour=world.behaviour, registration=world.registration, method=method)
+        for method in ("replay", COMBINATION)
+    ]
+    own, combined = _scales(pairs, {world.registration.pk: world.registration})
+    assert combined == own != 1.0
