@@ -158,6 +158,8 @@ class Migration(migrations.Migration):
                 condition=models.Q(("deletion", None)),
                 fields=("project", "name"),
                 name="baseline_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A baseline with this name already exists.",
             ),
         ),
         migrations.AddConstraint(
@@ -166,6 +168,8 @@ class Migration(migrations.Migration):
                 condition=models.Q(("deletion", None)),
                 fields=("project", "name"),
                 name="dataset_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A dataset with this name already exists.",
             ),
         ),
         migrations.AddConstraint(
@@ -174,6 +178,8 @@ class Migration(migrations.Migration):
                 condition=models.Q(("deletion", None)),
                 fields=("project", "name"),
                 name="model_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A model with this name already exists.",
             ),
         ),
         migrations.AddConstraint(
@@ -182,6 +188,8 @@ class Migration(migrations.Migration):
                 condition=models.Q(("deletion", None)),
                 fields=("baseline", "name"),
                 name="proposal_name_once_per_baseline",
+                violation_error_code="unique",
+                violation_error_message="A proposal with this name already exists.",
             ),
         ),
     ]

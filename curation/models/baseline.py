@@ -46,6 +46,8 @@ class Baseline(Deletable):
                 fields=["project", "name"],
                 condition=models.Q(deletion=None),
                 name="baseline_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A baseline with this name already exists.",
             )
         ]
 

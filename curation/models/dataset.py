@@ -32,6 +32,8 @@ class Dataset(Deletable):
                 fields=["project", "name"],
                 condition=models.Q(deletion=None),
                 name="dataset_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A dataset with this name already exists.",
             )
         ]
 

@@ -35,6 +35,8 @@ class Model(Deletable):
                 fields=["project", "name"],
                 condition=models.Q(deletion=None),
                 name="model_name_once_per_project",
+                violation_error_code="unique",
+                violation_error_message="A model with this name already exists.",
             )
         ]
 

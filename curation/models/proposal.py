@@ -33,6 +33,8 @@ class Proposal(Deletable):
                 fields=["baseline", "name"],
                 condition=models.Q(deletion=None),
                 name="proposal_name_once_per_baseline",
+                violation_error_code="unique",
+                violation_error_message="A proposal with this name already exists.",
             ),
             models.CheckConstraint(
                 condition=~models.Q(state=ProposalState.FROZEN) | ~models.Q(edits_sha256=""),
