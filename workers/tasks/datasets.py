@@ -20,9 +20,10 @@ from workers.tasks.report import JobReport
 class _OnVersion(Handler):
     @property
     def version(self) -> DatasetVersion:
-        return DatasetVersion.objects.select_related(
+        found: DatasetVersion = DatasetVersion.objects.select_related(
             "source_file", "dataset__project", "from_proposal", "parent__examples_file"
         ).get(pk=self.job.target_id)
+        return found
 
     def parts(self, version: DatasetVersion) -> list[DatasetPart]:
         assert version.source_file is not None

@@ -1,4 +1,4 @@
-"""The periodic task that purges what was deleted, frees disk and forgets sessions that have ended."""
+"""The periodic task that purges what was deleted, frees disk and forgets ended sessions."""
 
 import logging
 

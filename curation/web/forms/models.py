@@ -293,7 +293,7 @@ class RecipeForm(forms.Form):
         max_value=1,
         required=False,
         widget=forms.NumberInput(attrs={"step": "any"}),
-        help_text="AdamW only, inside the square root. Very small values make training less smooth.",
+        help_text="AdamW only, inside the square root. Very small values make training rough.",
     )
     dropout = forms.FloatField(
         initial=0,
