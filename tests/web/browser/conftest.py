@@ -71,6 +71,7 @@ class Worker:
     def __init__(self) -> None:
         self.sent: queue.Queue[UUID | None] = queue.Queue()
         self.thread = threading.Thread(target=self._work, daemon=True)
+        self.failures: list[Exception] = []
 
     def _work(self) -> None:
         from workers.tasks.run import run_job
@@ -78,6 +79,8 @@ class Worker:
         while (job_id := self.sent.get()) is not None:
             try:
                 run_job(str(job_id))
+            except Exception as error:  # a thread that ended would leave the waiting test hanging
+                self.failures.append(error)
             finally:
                 connections.close_all()
                 self.sent.task_done()
@@ -85,6 +88,7 @@ class Worker:
     def wait(self) -> None:
         """Until every job that was sent has ended."""
         self.sent.join()
+        assert self.failures == []
 
 
 @pytest.fixture
