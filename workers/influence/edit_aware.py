@@ -62,6 +62,8 @@ PROBES = 64
 """Random changes of all weights on which the linear response is compared with replay."""
 EDITS_AT_A_TIME = 32
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 2.0
+SPREAD_OF_RATIO = 0.15
+"""Standard deviation, over edits, of an edit's own κ about that of random changes."""
 
 
 class NotEditAware(ValueError):
@@ -123,7 +125,14 @@ class EditAware:
         if not np.isfinite(full).all():
             raise NotEditAware("the deviation of the edited run does not stay finite")
         length = np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
-        share = shrunk_ratio(first_order, linear, length[:, None, None], self.share, self.mismatch)
+        share = shrunk_ratio(
+            first_order,
+            linear,
+            length[:, None, None],
+            self.share,
+            self.mismatch,
+            SPREAD_OF_RATIO,
+        )
         return first_order + np.clip(share, SMALLEST_SHARE, LARGEST_SHARE) * (full - linear)
 
 

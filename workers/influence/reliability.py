@@ -25,20 +25,26 @@ Indices = NDArray[np.int64]
 ScoresOfSeeds = NDArray[np.floating]
 
 SMALLEST_SHARE = 0.05
-SPREAD_OF_RATIO = 0.15
-"""Standard deviation, over edits, of an edit's own ratio about that of random changes."""
+SPREAD_OF_SHARE = 0.05
+"""Standard deviation, over edits, of an edit's own share about that of all examples. Larger ones
+scatter random edits and gain targeted ones nothing."""
 
 
 def shrunk_ratio(
-    numerator: Array, denominator: Array, length: Array, usual: Array, mismatch: Array
+    numerator: Array,
+    denominator: Array,
+    length: Array,
+    usual: Array,
+    mismatch: Array,
+    spread: float,
 ) -> Array:
     """Posterior mean of κ where numerator = κ · denominator + mismatch · length · noise, for κ of
-    mean `usual` and standard deviation SPREAD_OF_RATIO (shrinkage: Efron & Morris 1973).
+    mean `usual` and standard deviation `spread` (shrinkage: Efron & Morris 1973).
 
     All broadcast together; `length` is ‖w - 1‖ of an edit. An edit whose denominator is large
     beside the noise keeps its own ratio; one whose denominator is near 0 takes the usual ratio.
     """
-    unknown = np.square(length * mismatch / SPREAD_OF_RATIO)
+    unknown = np.square(length * mismatch / spread)
     known = numerator * denominator + unknown * usual
     return np.asarray(known / np.maximum(np.square(denominator) + unknown, 1e-300), np.float64)
 
@@ -81,7 +87,7 @@ class Reliability:
         # f is what the mean of S - 1 seeds foretells: shares are taken there, then carried to S.
         usual = resized(self.overall, self.seeds, self.seeds - 1)
         mismatch = np.sqrt(np.square(self.repeated - usual * self.mean).mean(0))
-        found = shrunk_ratio(numerator, denominator, length, usual, mismatch)
+        found = shrunk_ratio(numerator, denominator, length, usual, mismatch, SPREAD_OF_SHARE)
         return resized(np.clip(found, SMALLEST_SHARE, 1.0), self.seeds - 1, self.seeds)
 
 
