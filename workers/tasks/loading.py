@@ -198,7 +198,7 @@ def example_weights(
     """(N,) weights: 1 but for the edited train examples."""
     weights = torch.ones(count)
     indices, values = edits
-    weights[torch.from_numpy(indices)] = torch.from_numpy(values).to(weights.dtype)
+    weights[torch.tensor(indices)] = torch.tensor(values, dtype=weights.dtype)
     return weights
 
 
