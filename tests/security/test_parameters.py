@@ -118,6 +118,7 @@ def calls_with_anothers_ids(a: dict[str, Any], v: dict[str, Any]) -> dict[tuple[
         "recipe": a["recipe_id"],
     }
     behaviour = f"?primary_behaviour={v['behaviour_id']}"
+    measured = f"?baseline={v['baseline_id']}"
     return {
         ("create_version", "upload"): (versions, {"upload": v["upload_id"]}),
         ("create_version", "parent"): (
@@ -140,6 +141,11 @@ def calls_with_anothers_ids(a: dict[str, Any], v: dict[str, Any]) -> dict[tuple[
         ("show_checklist", "primary_behaviour"): (proposal + "/checklist" + behaviour, None),
         ("export_issues", "influence"): (
             proposal + f"/export/issues?influence={v['influence_id']}", None),
+        ("list_examples", "baseline"): (f"/versions/{a['version_id']}/examples{measured}", None),
+        ("list_scored_examples", "baseline"): (
+            f"/influences/{a['influence_id']}/examples{measured}", None),
+        ("save_probe_set", "baseline"): (
+            f"/versions/{a['version_id']}/probe-sets{measured}&loss_from=0", {"name": "p"}),
         ("list_jobs", "target"): (
             f"/projects/{a['project_id']}/jobs?target={v['baseline_id']}", None),
     }  # fmt: skip
