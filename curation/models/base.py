@@ -39,3 +39,15 @@ class Deletable(Identified):
 
     class Meta:
         abstract = True
+
+
+def name_once(noun: str, *, within: str) -> models.UniqueConstraint:
+    """That no two rows of a `Deletable` called `noun` which are kept share their name within the
+    parent that the field `within` names."""
+    return models.UniqueConstraint(
+        fields=[within, "name"],
+        condition=models.Q(deletion=None),
+        name=f"{noun}_name_once_per_{within}",
+        violation_error_code="unique",
+        violation_error_message=f"A {noun} with this name already exists.",
+    )

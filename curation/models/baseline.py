@@ -4,7 +4,7 @@ replayable."""
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Deletable, Identified
+from curation.models.base import Deletable, Identified, name_once
 from curation.models.dataset import DatasetVersion
 from curation.models.model import Model
 from curation.models.project import Project
@@ -41,15 +41,7 @@ class Baseline(Deletable):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["project", "name"],
-                condition=models.Q(deletion=None),
-                name="baseline_name_once_per_project",
-                violation_error_code="unique",
-                violation_error_message="A baseline with this name already exists.",
-            )
-        ]
+        constraints = [name_once("baseline", within="project")]
 
     def __str__(self) -> str:
         return self.name

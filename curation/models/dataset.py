@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Deletable
+from curation.models.base import Deletable, name_once
 from curation.models.project import Project
 from curation.models.stored_file import StoredFile
 
@@ -27,15 +27,7 @@ class Dataset(Deletable):
     archived_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["project", "name"],
-                condition=models.Q(deletion=None),
-                name="dataset_name_once_per_project",
-                violation_error_code="unique",
-                violation_error_message="A dataset with this name already exists.",
-            )
-        ]
+        constraints = [name_once("dataset", within="project")]
 
     def __str__(self) -> str:
         return self.name

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Deletable
+from curation.models.base import Deletable, name_once
 from curation.models.project import Project
 
 
@@ -30,15 +30,7 @@ class Model(Deletable):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["project", "name"],
-                condition=models.Q(deletion=None),
-                name="model_name_once_per_project",
-                violation_error_code="unique",
-                violation_error_message="A model with this name already exists.",
-            )
-        ]
+        constraints = [name_once("model", within="project")]
 
     def __str__(self) -> str:
         return self.name

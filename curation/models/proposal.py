@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import models
 
-from curation.models.base import Deletable
+from curation.models.base import Deletable, name_once
 from curation.models.baseline import Baseline
 from curation.models.project import Project
 
@@ -29,13 +29,7 @@ class Proposal(Deletable):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                fields=["baseline", "name"],
-                condition=models.Q(deletion=None),
-                name="proposal_name_once_per_baseline",
-                violation_error_code="unique",
-                violation_error_message="A proposal with this name already exists.",
-            ),
+            name_once("proposal", within="baseline"),
             models.CheckConstraint(
                 condition=~models.Q(state=ProposalState.FROZEN) | ~models.Q(edits_sha256=""),
                 name="frozen_proposal_has_hash",
