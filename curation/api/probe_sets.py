@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
+from curation.api.behaviours import StartedJob
 from curation.api.datasets import ExampleQuery, values_of
 from curation.api.pagination import Input, Name, Page, PageQuery, newest_first
 from curation.api.router import ApiRouter
@@ -35,10 +36,6 @@ class ProbeSetOut(Schema):
     size: int = Field(description="How many probe examples it holds.")
     chosen: str = Field(description="How the examples were found, in words.")
     created_at: datetime
-
-
-class MeasuringJob(Schema):
-    job: UUID
 
 
 @router.read("/versions/{version_id}/probe-sets", response=Page[ProbeSetOut])
@@ -81,7 +78,7 @@ def delete_probe_set(request: HttpRequest, probe_set_id: UUID) -> None:
 
 @router.create(
     "/baselines/{baseline_id}/example-values",
-    response={202: MeasuringJob},
+    response={202: StartedJob},
     scope=Scope.RUN,
     tags=["Baselines"],
 )
