@@ -6,8 +6,11 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from curation.api.training import RecipeSettings
 from curation.models import Behaviour, DatasetVersion, Job, Model, Project, Recipe, VersionState
+from curation.web.forms.models import RecipeForm
 from tests.api.world import World
+from workers.training.recipe import Recipe as TrainerRecipe
 
 COLUMNS = [
     {"name": "body", "type": "text", "distinct": 9, "missing": 0, "examples": []},
@@ -30,6 +33,14 @@ def inspected(world: World) -> DatasetVersion:
         },
         created_by=world.owner,
     )
+
+
+def test_the_form_and_the_api_offer_the_trainer_s_own_defaults() -> None:
+    defaults = TrainerRecipe().to_json()
+    assert RecipeSettings().model_dump() == defaults
+    for name, field in RecipeForm.base_fields.items():
+        if name in defaults and field.initial is not None:
+            assert field.initial == defaults[name], name
 
 
 class TestColumns:
