@@ -7,6 +7,9 @@ PYTHONS := python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 ARGS ?=
+# ARGS are for the command that was asked for, not for a make that this command starts in turn.
+unexport ARGS
+MAKEOVERRIDES :=
 
 .PHONY: help
 help: ## List the targets
