@@ -206,12 +206,19 @@ def test_one_large_prediction_counts_like_the_others_while_its_seeds_scores_are_
     np.testing.assert_allclose(estimator.over_seeds(by_seed), np.full((1, 4), 5.0))
 
 
-def test_fresh_seeds_repeat_that_share_of_a_prediction(estimator):
-    edits = [(np.arange(20), np.zeros(20))]
-    np.testing.assert_allclose(
-        estimator.predict_fresh(edits),
-        estimator.predict(edits) * estimator.reliability.of_edits(edits)[:, None],
+def test_fresh_seeds_answer_as_held_out_seeds_do_and_bend_in_the_same_share(estimator):
+    edits = [(np.arange(20), np.zeros(20)), (np.arange(30, 40), np.full(10, 3.0))]
+    found = estimator.over_seeds(estimator.predict_fresh(edits))
+    same = estimator.over_seeds(estimator.predict(edits))
+    here = np.stack(
+        [
+            (weights[0] - 1) * estimator.over_seeds(estimator.scores[:, indices].sum(1)[None])[0]
+            for indices, weights in edits
+        ]
     )
+    share = estimator.reliability.of_edits(edits)
+    expected = estimator.reliability.first_order(edits) + share * (same - here)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert (estimator.reliability.overall < 1).all()
 
 

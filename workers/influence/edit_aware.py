@@ -48,6 +48,7 @@ from workers.influence.deviation_basis import DIRECTIONS, GROUPS
 from workers.influence.ensembles import seed_weights
 from workers.influence.interface import InfluenceScores, Progress, shared_problem
 from workers.influence.reliability import Reliability, shrunk_ratio
+from workers.influence.unrolled import Unrolled
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
 
@@ -99,8 +100,17 @@ class EditAware:
         return np.concatenate(parts)
 
     def predict_fresh(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
-        """(E, S, K) the same for retrains with fresh seeds, as far as each seed foretells them."""
-        return self.predict(edits) * self.reliability.of_edits(edits)[:, None]
+        """(E, S, K) the same for retrains with fresh seeds, as far as each seed foretells them:
+        what they repeat of the first order, and the same share of what bends."""
+        share = self.reliability.of_edits(edits)
+        here = np.stack(
+            [
+                np.einsum("n,snk->sk", np.asarray(weights, np.float64) - 1, self.scores[:, indices])
+                for indices, weights in edits
+            ]
+        )
+        moved = self.reliability.first_order(edits) - share * self.over_seeds(here)
+        return self.predict(edits) * share[:, None] + moved[:, None]
 
     def over_seeds(self, by_seed: Array) -> Array:
         """(E, K) means over the seeds of predictions (E, S, K). A seed counts as its scores do in
@@ -149,6 +159,9 @@ def prepare(
     """
     _check(shared_problem(runs), runs)
     by_seed = {run.seed: run for run in runs}
+    smooth = Unrolled().scores([by_seed[seed] for seed in scores.seeds], behaviours)
+    if smooth.seeds != scores.seeds:
+        raise NotEditAware("a seed has no finite scores by unrolled segments")
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(scores.per_seed.shape[1], PROBES, generator=generator)
     deviations, agreement, shares, mismatches = [], [], [], []
@@ -168,7 +181,7 @@ def prepare(
         tuple(deviations),
         scores.per_seed,
         np.stack(agreement),
-        Reliability.of(scores.per_seed),
+        Reliability.of(scores.per_seed, smooth.per_seed),
         np.stack(shares),
         np.stack(mismatches),
     )

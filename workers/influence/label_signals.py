@@ -12,6 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from workers.influence.feature_signals import (
+    last_features,
+    linear_model_loss,
+    neighbour_disagreement,
+    standardised,
+)
 from workers.influence.interface import Progress
 from workers.influence.linearised import Linearised
 from workers.training.batched import train_many
@@ -33,7 +39,7 @@ class NoLabels(ValueError):
 
 @dataclass(frozen=True)
 class LabelSignals:
-    """Signals of N training examples for each of S seeds, (S, N) each.
+    """Signals of N training examples for each of S seeds, (S, N) each, or (1, N) without seeds.
 
     self_influence: Σ over checkpoints of the learning rate times |∇ℓᵢ|² (TracIn, Pruthi et al.
     2020), how much the model learns the label from the example itself.
@@ -41,12 +47,18 @@ class LabelSignals:
     margin: the mean over checkpoints of the label's output less the largest other one (area under
     the margin, Pleiss et al. 2020); None for regression.
     disagreement: the loss under models trained without the example, by folds.
+    neighbours: how far the nearest other examples' labels are, by features of models trained
+    without the example or by features that no label decided.
+    linear_model: the loss under a linear model on such features, fitted without the example; None
+    without them, and for regression.
     """
 
     self_influence: Array
     loss: Array
     margin: Array | None
     disagreement: Array
+    neighbours: Array
+    linear_model: Array | None
     held_out_outputs: Array
     """(N, C) mean over seeds of the probabilities (or regression outputs) without the example."""
 
@@ -56,8 +68,10 @@ class LabelSignals:
             "self_influence": self.self_influence,
             "loss": self.loss,
             "disagreement": self.disagreement,
+            "neighbours": self.neighbours,
         }
-        return named if self.margin is None else {**named, "margin": self.margin}
+        optional = {"margin": self.margin, "linear_model": self.linear_model}
+        return named | {name: found for name, found in optional.items() if found is not None}
 
 
 def label_signals(
@@ -65,10 +79,15 @@ def label_signals(
     seeds: Sequence[int],
     *,
     folds: int = FOLDS,
+    features: Tensor | None = None,
     progress: Progress | None = None,
 ) -> LabelSignals:
     """Trains each seed once whole, looked at in up to five epochs, and `folds` times without one
-    fold of the examples.
+    fold of the examples, a seed its own folds.
+
+    `features` (N, H) are ones that no label decided, such as an encoder's; None takes the problem's
+    own where its inputs are such features, else what enters the last layer of the models trained
+    without the example.
 
     Cost for each seed: `folds` + 1 training runs and five passes of per-example gradients.
     Raises NoLabels for next-token problems. `progress` counts runs and may raise.
@@ -86,14 +105,24 @@ def label_signals(
         if progress is not None:
             progress(len(seeds) + (total - len(seeds)) * done // of, total)
 
-    losses, outputs = _held_out(problem, seeds, folds, held_out_progress)
+    if features is None:
+        features = problem.examples.inputs.get("features")
+    held_out = _held_out(problem, seeds, folds, features is None, held_out_progress)
+    neighbours, linear_model, targets = held_out.neighbours, None, problem.examples.targets
+    if features is not None:
+        everyone = np.arange(len(targets))
+        neighbours = neighbour_disagreement(features, targets, everyone, everyone)[None]
+        if problem.loss == "cross_entropy":
+            linear_model = linear_model_loss(features, targets, folds)[None]
     margins = [margin for _, _, margin in inside if margin is not None]
     return LabelSignals(
         self_influence=np.stack([squares for squares, _, _ in inside]),
         loss=np.stack([loss for _, loss, _ in inside]),
         margin=np.stack(margins) if margins else None,
-        disagreement=losses,
-        held_out_outputs=outputs,
+        disagreement=held_out.losses,
+        neighbours=neighbours,
+        linear_model=linear_model,
+        held_out_outputs=held_out.outputs,
     )
 
 
@@ -121,32 +150,46 @@ def _during_training(problem: TrainingProblem, seed: int) -> tuple[Array, Array,
     return squares.numpy(), (losses / number).numpy(), found
 
 
+@dataclass(frozen=True)
+class _HeldOut:
+    """Of models that never saw the example."""
+
+    losses: Array  # (S, N)
+    neighbours: Array  # (S, N)
+    outputs: Array  # (N, C) mean over seeds
+
+
 def _held_out(
-    problem: TrainingProblem, seeds: Sequence[int], folds: int, progress: Progress
-) -> tuple[Array, Array]:
-    """(S, N) losses and (N, C) mean outputs of models that never saw the example."""
-    count = len(problem.train)
-    fold = torch.from_numpy(np.random.default_rng(0).permutation(count) % folds)
-    weights = torch.stack([(fold != part).float() for part in range(folds)])
+    problem: TrainingProblem,
+    seeds: Sequence[int],
+    folds: int,
+    with_neighbours: bool,
+    progress: Progress,
+) -> _HeldOut:
+    count, targets = len(problem.train), problem.examples.targets
+    fold_of = {
+        seed: np.random.default_rng([seed, folds]).permutation(count) % folds for seed in seeds
+    }
     runs = [(seed, part) for seed in seeds for part in range(folds)]
-    finals = train_many(
-        problem,
-        [seed for seed, _ in runs],
-        weights[[part for _, part in runs]],
-        progress=progress,
-    )
-    losses = np.zeros((len(seeds), count))
+    weights = torch.stack([torch.from_numpy(fold_of[seed] != part).float() for seed, part in runs])
+    finals = train_many(problem, [seed for seed, _ in runs], weights, progress=progress)
+    losses, neighbours = np.zeros((len(seeds), count)), np.zeros((len(seeds), count))
     outputs: Tensor | None = None
     for (seed, part), final in zip(runs, finals, strict=True):
-        found = _outputs(Linearised(problem, seed, final))
-        own = (fold == part).numpy()
-        targets = problem.examples.targets
-        losses[list(seeds).index(seed), own] = LOSSES[problem.loss](found, targets).numpy()[own]
+        row, own = list(seeds).index(seed), fold_of[seed] == part
+        at = Linearised(problem, seed, final)
+        with last_features(at.network) as pieces:
+            found = _outputs(at)
+        losses[row, own] = LOSSES[problem.loss](found, targets).numpy()[own]
+        if with_neighbours:
+            queries, references = np.flatnonzero(own), np.flatnonzero(~own)
+            features = standardised(torch.cat(pieces), references)
+            neighbours[row, own] = neighbour_disagreement(features, targets, queries, references)
         shown = found.softmax(1) if problem.loss == "cross_entropy" else found
         outputs = torch.zeros_like(shown, dtype=torch.float64) if outputs is None else outputs
         outputs[own] += shown[own].double() / len(seeds)
     assert outputs is not None
-    return losses, np.asarray(outputs.numpy(), np.float64)
+    return _HeldOut(losses, neighbours, np.asarray(outputs.numpy(), np.float64))
 
 
 def _outputs(at: Linearised) -> Tensor:

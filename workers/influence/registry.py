@@ -12,6 +12,7 @@ METHODS: dict[str, str] = {
     "curvature": "workers.influence.curvature:Curvature",
     "ekfac": "workers.influence.ekfac:Ekfac",
     "unrolled": "workers.influence.unrolled:Unrolled",
+    "shrunken_replay": "workers.influence.shrunken_replay:ShrunkenReplay",
     "gradient_dot": "workers.influence.similarity:GradientDot",
     "gradient_cosine": "workers.influence.similarity:GradientCosine",
     "checkpoints": "workers.influence.checkpoints:Checkpoints",

@@ -1,14 +1,13 @@
 """How much of an edit's predicted effect fresh seeds repeat: examples are *chosen* by mean scores
 of a few seeds, and the luck of these seeds is not repeated. Scores alone tell; no retrain is run.
 
-A mean of S seeds' scores that holds a share r of signal has, by the formula of Spearman and Brown
-(1910), the share S r / (1 + (S - 1) r) when r is that of a single seed. The share of the examples
-with the largest scores differs from that of all: noise that comes in large pieces stands out at the
-ends. So each seed is held out in turn and its scores regressed on the mean x of the others without
-assuming more than monotony, f(x) = E[score of another seed | x] (isotonic regression: Barlow et al.
-1972; regression to the mean by held-out replication: cf. Efron 2011, "Tweedie's formula and
-selection bias"). An edit's share is Σ (w - 1) f(x) / Σ (w - 1) x over its examples, shrunk towards
-that of all examples where the sums of its examples are no larger than a random edit's.
+Replay's scores are first shrunk over seeds towards those of unrolled segments (`shrinkage`). Each
+seed is then held out in turn and its scores regressed on what the others gave so, x, without
+assuming more than monotony: f(x) = E[score of another seed | x] (centred isotonic regression:
+Oron & Flournoy 2017; regression to the mean by held-out replication: cf. Efron 2011, "Tweedie's
+formula and selection bias"). To first order fresh seeds answer an edit by Σ (w - 1) f(xᵢ); its
+share of what these seeds answer, Σ (w - 1) f(xᵢ) / Σ (w - 1) r̄ᵢ, goes for all that is not of first
+order. It is shrunk towards that of all examples where the sums are no larger than a random edit's.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+
+from workers.influence.shrinkage import shrunken
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -54,65 +55,74 @@ class Reliability:
     """What S seeds' scores of N examples and K behaviours tell of fresh seeds."""
 
     mean: Array
-    """(N, K) over the seeds."""
-    overall: Array
-    """(K,) the share of the mean scores of all examples, within [0, 1]."""
+    """(N, K) of replay over the seeds."""
     repeated: Array
-    """(N, K) f at `mean`: what another seed is expected to score."""
+    """(N, K) what another seed is expected to score."""
+    overall: Array
+    """(K,) the share of the mean scores of all examples that is repeated."""
     seeds: int
 
     @classmethod
-    def of(cls, per_seed: ScoresOfSeeds) -> Reliability:
-        """From scores (S, N, K). A single seed cannot tell: it is taken at its word."""
-        scores = np.asarray(per_seed, np.float64)
+    def of(cls, exact: ScoresOfSeeds, smooth: ScoresOfSeeds) -> Reliability:
+        """From replay's scores (S, N, K) and those that they are shrunk to, of the same seeds. A
+        single seed cannot tell: it is taken at its word."""
+        scores, other = np.asarray(exact, np.float64), np.asarray(smooth, np.float64)
         seeds, mean = len(scores), scores.mean(0)
         if seeds == 1:
-            return cls(mean, np.ones(mean.shape[1]), mean, 1)
-        others = (seeds * mean - scores) / (seeds - 1)
+            return cls(mean, mean, np.ones(mean.shape[1]), 1)
+        without = [np.delete(np.arange(seeds), held_out) for held_out in range(seeds)]
+        foretold = np.stack([shrunken(scores[rest], other[rest]).mean(0) for rest in without])
+        at = shrunken(scores, other).mean(0)
         repeated = np.stack(
-            [_regressed(others[..., k], scores[..., k], mean[:, k]) for k in range(mean.shape[1])],
+            [_regressed(foretold[..., k], scores[..., k], at[:, k]) for k in range(mean.shape[1])],
             axis=1,
         )
-        return cls(mean, spearman_brown(_single(scores), seeds), repeated, seeds)
+        squares = np.maximum((mean**2).sum(0), np.finfo(np.float64).tiny)
+        overall = np.clip((repeated * mean).sum(0) / squares, 0.0, 1.0)
+        return cls(mean, repeated, overall, seeds)
+
+    def first_order(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
+        """(E, K) what fresh seeds are expected to answer to first order; an edit is its train
+        indices (M,) and new weights (M,)."""
+        return self._sums(self.repeated, edits)
 
     def of_edits(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         """(E, K) the share of each edit's effect that fresh seeds repeat, within
-        [SMALLEST_SHARE, 1]; an edit is its train indices (M,) and new weights (M,)."""
+        [SMALLEST_SHARE, 1]."""
         if self.seeds == 1:
             return np.ones((len(edits), self.mean.shape[1]))
-        changes = [(indices, np.asarray(weights, np.float64) - 1) for indices, weights in edits]
-        numerator = np.stack([change @ self.repeated[indices] for indices, change in changes])
-        denominator = np.stack([change @ self.mean[indices] for indices, change in changes])
-        length = np.array([np.linalg.norm(change) for _, change in changes])[:, None]
-        # f is what the mean of S - 1 seeds foretells: shares are taken there, then carried to S.
-        usual = resized(self.overall, self.seeds, self.seeds - 1)
-        mismatch = np.sqrt(np.square(self.repeated - usual * self.mean).mean(0))
-        found = shrunk_ratio(numerator, denominator, length, usual, mismatch, SPREAD_OF_SHARE)
-        return resized(np.clip(found, SMALLEST_SHARE, 1.0), self.seeds - 1, self.seeds)
+        length = np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
+        mismatch = np.sqrt(np.square(self.repeated - self.overall * self.mean).mean(0))
+        found = shrunk_ratio(
+            self._sums(self.repeated, edits),
+            self._sums(self.mean, edits),
+            length[:, None],
+            self.overall,
+            mismatch,
+            SPREAD_OF_SHARE,
+        )
+        return np.clip(found, SMALLEST_SHARE, 1.0)
+
+    @staticmethod
+    def _sums(scores: Array, edits: Sequence[tuple[Indices, Array]]) -> Array:
+        return np.stack(
+            [(np.asarray(weights, np.float64) - 1) @ scores[indices] for indices, weights in edits]
+        )
 
 
-def spearman_brown(single: Array, seeds: int) -> Array:
-    """The share of signal in a mean of `seeds` when a single one has the share `single`."""
-    return np.asarray(seeds * single / (1 + (seeds - 1) * single), np.float64)
-
-
-def resized(share: Array, seeds: int, wanted: int) -> Array:
-    """The share of signal in a mean of `wanted` seeds when a mean of `seeds` has `share`."""
-    single = share / (seeds - (seeds - 1) * share)
-    return spearman_brown(single, wanted)
-
-
-def _single(scores: Array) -> Array:
-    """(K,) the share of signal in one seed's scores (S, N, K)."""
-    seeds = len(scores)
-    products = np.einsum("snk,tnk->kst", scores, scores, optimize=True)
-    own = np.einsum("kss->k", products)
-    between = (products.sum((1, 2)) - own) / (seeds * (seeds - 1))
-    return np.asarray(np.clip(between / np.maximum(own / seeds, 1e-300), 0.0, 1.0), np.float64)
-
-
-def _regressed(others: Array, held_out: Array, at: Array) -> Array:
-    """(N,) f at the points `at` (N,), from pairs of `others` and `held_out` (S, N)."""
-    order = np.argsort(others, axis=None, kind="stable")
-    fitted = isotonic_regression(held_out.ravel()[order]).x
-    return np.interp(at, others.ravel()[order], fitted)
+def _regressed(foretold: Array, held_out: Array, at: Array) -> Array:
+    """(N,) f at the points `at` (N,), from pairs of `foretold` and `held_out` (S, N): straight
+    between the centres of the constant pieces, so that examples of one piece keep their order, and
+    beyond the outermost in proportion."""
+    order = np.argsort(foretold, axis=None, kind="stable")
+    x, fitted = foretold.ravel()[order], isotonic_regression(held_out.ravel()[order])
+    starts = fitted.blocks[:-1]
+    centres = np.add.reduceat(x, starts) / np.diff(fitted.blocks)
+    values = fitted.x[starts]
+    result = np.interp(at, centres, values)
+    for outermost, is_beyond in (
+        (0, (at < centres[0]) & (centres[0] < 0)),
+        (-1, (at > centres[-1]) & (centres[-1] > 0)),
+    ):
+        result[is_beyond] = at[is_beyond] * (values[outermost] / centres[outermost])
+    return result

@@ -16,6 +16,7 @@ METHOD_TITLES = {
     "curvature": "Curvature",
     "ekfac": "EK-FAC",
     "unrolled": "Unrolled (SOURCE)",
+    "shrunken_replay": "Replay shrunk over seeds",
     "checkpoints": "Checkpoints (TracIn)",
     "projected": "Projected gradients",
     "gradient_dot": "Gradient dot product",
