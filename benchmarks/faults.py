@@ -24,7 +24,7 @@ HOSTILE = ("tests/formats/test_hostile_datasets.py", "tests/formats/test_models.
 BY_HAND = "refused or is_stopped"  # one test, one file
 FUZZED = "damaged or arbitrary or any_values or any_expression"
 ACCESS = ("tests/api/test_access.py", "tests/web/test_access.py", "tests/security")
-EXAMPLES = re.compile(r"(\d+) passing examples?, (\d+) failing")
+EXAMPLES = re.compile(r"(\d+) passing(?: examples?)?, (\d+) failing")
 EMPTY = {
     "unfinished": "jobs that did not end",
     "without_reason": "jobs that ended without success and without a reason",

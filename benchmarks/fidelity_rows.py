@@ -24,7 +24,7 @@ SHARES = {"transformer": (0.02, 0.2)}
 USUAL_SHARES = (0.01, 0.05, 0.2)
 SAME_SEED_TARGETS = {"transformer": {0.02: ">= 0.85"}}
 USUAL_SAME_SEED_TARGETS = {0.01: ">= 0.97", 0.05: ">= 0.97"}
-REPLAY, EDIT_AWARE = "replay", "edit-aware"
+REPLAY, SHRUNKEN, EDIT_AWARE = OURS = "replay", "shrunken_replay", "edit-aware"
 CEILING = "mean of 4 retrains against 4 others"
 
 
@@ -98,7 +98,9 @@ def rows_of(
     if replay.per_seed is None:
         return rows
     predictions = {
-        REPLAY: {name: edits.predicted(replay.aggregate()) for name, edits in found.edits.items()}
+        one.name: {name: edits.predicted(one.aggregate()) for name, edits in found.edits.items()}
+        for one in ours
+        if one.name in OURS and one.per_seed is not None
     }
     try:
         of_seeds, fresh = edit_aware_predictions(one, runs, found, replay)
@@ -129,7 +131,7 @@ def drop_rows(
     """Of predictions (E, K) for each same seed, and for fresh ones."""
     shares = SHARES.get(task, USUAL_SHARES)
     share = shares[list(found.edits).index(name)]
-    is_ours = subject in (REPLAY, EDIT_AWARE)
+    is_ours = subject in OURS
     pairs = [(own, found.same[name, seed]) for seed, own in by_seed.items() if seed in SAME_SEEDS]
     rows = []
     if pairs:
@@ -174,7 +176,7 @@ def targeted_rows(
     }
     if has_unit:
         statistics["slope"] = lambda at: agreement.slope(predicted[at], actual[at])
-    if name in (REPLAY, EDIT_AWARE):
+    if name in OURS:
         statistics["retrain-equivalents"] = lambda at: agreement.retrain_equivalents(
             predicted[at], effects[at]
         )
