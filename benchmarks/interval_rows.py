@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.problems import BenchmarkTask
 from benchmarks.report import Row
@@ -153,6 +154,27 @@ def cell_rows(
             rate = coverage(held_out, checks, level, selections == selection)
             metric = f"{level:.0%}: {selection} selection"
             rows.append(Row(task.name, subject, metric, rate.value, rate.low, rate.high))
+    return rows
+
+
+def chance_rows(task: BenchmarkTask, held_out: HeldOutEdits) -> list[Row]:
+    """How many cells would miss their target though every interval covered exactly as often as it
+    says: by the binomial distribution, the behaviours of an edit counted as one or as independent,
+    between which they stand."""
+    fractions = np.array([edit.size_fraction for edit in held_out.plan])
+    cells = np.unique(np.stack([held_out.kinds, fractions.astype(str)]), axis=1, return_counts=True)
+    edits = cells[1]
+    rows = []
+    for level in (0.8, 0.9):
+        for each, meaning in ((1, "alike"), (held_out.actual.shape[1], "independent")):
+            count = edits * each
+            low = stats.binom.cdf(np.ceil((level - 0.1) * count - 1e-9) - 1, count, level)
+            high = stats.binom.sf(np.floor((level + 0.1) * count + 1e-9), count, level)
+            metric = (
+                f"{level:.0%}: of {len(edits)} cells, misses by chance were coverage exact and "
+                f"behaviours {meaning}"
+            )
+            rows.append(Row(task.name, "retrains", metric, float((low + high).sum())))
     return rows
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from curation.models import Arm, Baseline, Behaviour, Prediction
 from curation.queries.predictions import calibration_of
+from workers.evidence.calibration import EditPart
 from workers.evidence.power import TestPlan, plan_test, upper_seed_noise
 
 
@@ -45,14 +46,21 @@ def plans_of(
 
 def paired_seed_noise(prediction: Prediction) -> float | None:
     """Upper limit of the standard deviation over seeds of one paired effect: as the bank measured
-    it, else from the spread of the baseline's seeds as if the arms shared nothing."""
+    it for edits of this size and prediction, else from the spread of the baseline's seeds as if the
+    arms shared nothing."""
     key = prediction.details.get("calibration")
     if key:
         calibration = calibration_of(UUID(key))
-        column = int(calibration.columns_of([str(prediction.behaviour_id)])[0])
-        measured = calibration.seed_noise[column] if column >= 0 else math.nan
-        if math.isfinite(measured) and calibration.has_evidence:
-            return float(upper_seed_noise(measured, calibration.number_of_edits))
+        columns = calibration.columns_of([str(prediction.behaviour_id)])
+        parts = [EditPart.from_json(part) for part in prediction.details["parts"]]
+        if columns[0] >= 0 and parts and calibration.has_evidence:
+            measured = calibration.seed_noise_of(
+                np.sum([part.prediction for part in parts], axis=0),
+                np.array([sum(part.size for part in parts)]),
+                columns,
+            )[0]
+            if math.isfinite(measured):
+                return float(upper_seed_noise(measured, calibration.number_of_edits))
     return _noise_of_baseline(prediction.behaviour)
 
 

@@ -6,7 +6,6 @@ import pytest
 from workers.evidence.bank_evidence import (
     BankEvidence,
     random_edit_scale,
-    stack_evidence,
     summarise_retrains,
 )
 
@@ -81,15 +80,6 @@ def test_one_seed_an_edit_leaves_the_noise_unknown():
     found = summarise_retrains(np.ones((4, 1, 2)))
     assert np.isnan(found.seed_noise).all()
     assert np.all(found.noise_variance == 0)
-
-
-def test_separate_groups_stack():
-    generator = np.random.default_rng(6)
-    parts = [summarise_retrains(generator.normal(size=(n, 3, 2))) for n in (10, 30)]
-    together = stack_evidence(parts)
-    assert together.actual.shape == (40, 2)
-    pooled = np.sqrt(0.25 * parts[0].seed_noise ** 2 + 0.75 * parts[1].seed_noise ** 2)
-    np.testing.assert_allclose(together.seed_noise, pooled)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_the_order_of_edits_and_behaviours_does_not_matter(evidence):
             evidence.retrains,
             actual=evidence.retrains.actual[edits][:, columns],
             noise_variance=evidence.retrains.noise_variance[edits][:, columns],
+            relative_noise=evidence.retrains.relative_noise[edits][:, columns],
             shared_noise_variance=evidence.retrains.shared_noise_variance[columns],
             seed_noise=evidence.retrains.seed_noise[columns],
         ),

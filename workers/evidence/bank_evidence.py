@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workers.evidence.records import BoolArray, FloatArray, IntArray, Record
+from workers.evidence.seed_noise import EVEN_NOISE, NoiseGrowth, fit_noise_growth
 
 PRIOR_SEED_DEGREES = 4.0
 
@@ -20,8 +21,18 @@ class RetrainEvidence(Record):
 
     actual: FloatArray  # (E, K) mean over seeds of edited − unedited; NaN where not measured
     noise_variance: FloatArray  # (E, K) variance of that mean, without the part shared by all edits
-    shared_noise_variance: FloatArray  # (K,) variance of an error that all edits share
+    shared_noise_variance: (
+        FloatArray  # (K,) of an error that all edits share, times relative_noise²
+    )
     seed_noise: FloatArray  # (K,) standard deviation over seeds of one paired effect; NaN unknown
+    relative_noise: FloatArray  # (E, K) standard deviation of each edit's noise, relative to it
+    growth: NoiseGrowth = EVEN_NOISE  # of the squared noise; seed_noise is that of its reference
+
+    @property
+    def total_noise_variance(self) -> FloatArray:
+        """(E, K) variance of the means, with the part that edits share."""
+        shared = self.shared_noise_variance * self.relative_noise**2
+        return np.asarray(self.noise_variance + shared, np.float64)
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class BankEvidence(Record):
                 self.retrains,
                 actual=self.retrains.actual[chosen],
                 noise_variance=self.retrains.noise_variance[chosen],
+                relative_noise=self.retrains.relative_noise[chosen],
             ),
         )
 
@@ -85,7 +97,7 @@ def empty_bank(
         sizes=np.zeros(0),
         predicted=nothing,
         retrains=RetrainEvidence(
-            nothing, nothing, np.zeros(count), np.asarray(seed_noise, np.float64)
+            nothing, nothing, np.zeros(count), np.asarray(seed_noise, np.float64), nothing
         ),
         better=np.asarray(better, np.float64),
     )
@@ -102,17 +114,24 @@ def random_edit_scale(scores: ArrayLike) -> FloatArray:
 
 
 def summarise_retrains(
-    per_seed_effects: ArrayLike, seeds: ArrayLike | None = None
+    per_seed_effects: ArrayLike,
+    seeds: ArrayLike | None = None,
+    *,
+    standard: ArrayLike | None = None,
+    sizes: ArrayLike | None = None,
 ) -> RetrainEvidence:
     """Means and noise of a bank from (E, S, K) paired effects, NaN where a retrain is missing.
 
     ``seeds`` is (E, S), the seed of each retrain; where edits share seeds they share the noise of
     the unedited arm, which then is an error common to all edits. None means no two edits share one.
+    ``standard`` (E, K), predictions in units of the behaviours' scales, and ``sizes`` (E,) let the
+    noise grow with both (:func:`workers.evidence.seed_noise.fit_noise_growth`).
 
-    The variance of one paired effect is pooled over edits per behaviour, σₖ² = Σ r² / Σ (Sₑ − 1),
-    and multiplied by a factor of the edit, the mean of its own r²/σₖ² over behaviours, shrunk to 1
-    with 4 prior degrees of freedom (moderated variances, Smyth 2004), since single edits have few
-    seeds. The shared part is the mean product of residuals of different edits at the same seed.
+    The variance of one paired effect is pooled over edits per behaviour, σₖ² = Σ r²/g / Σ (Sₑ − 1)
+    with g as it grows, and multiplied by g and a factor of the edit, the mean of its own r²/(gσₖ²)
+    over behaviours, shrunk to 1 with 4 prior degrees of freedom (moderated variances, Smyth 2004),
+    since single edits have few seeds. The shared part is the mean product of residuals of different
+    edits at the same seed, each over √g.
     With one seed an edit the noise cannot be told from the effect: it counts as zero and
     ``seed_noise`` is NaN, so that later intervals are wider than need be, never narrower.
     """
@@ -125,6 +144,12 @@ def summarise_retrains(
     mean = filled.sum(axis=1) / np.maximum(count, 1)
     residual = np.where(present, effects - mean[:, None, :], 0.0)
     degrees = np.maximum(count - 1, 0)
+    growth, relative = EVEN_NOISE, np.ones_like(mean)
+    if standard is not None and sizes is not None:
+        predictions, moved = np.asarray(standard, np.float64), np.asarray(sizes, np.float64)
+        growth = fit_noise_growth((residual**2).sum(axis=1), degrees, predictions, moved)
+        relative = np.sqrt(growth.relative_variance(predictions, moved[:, None]))
+    residual = residual / relative[:, None, :]
     total_degrees = degrees.sum(axis=0)  # (K,)
     pooled = (residual**2).sum(axis=(0, 1)) / np.maximum(total_degrees, 1)
     edit_factor = _edit_factors(residual, degrees, pooled)
@@ -138,11 +163,13 @@ def summarise_retrains(
     own = (pooled - overlap * shared) * edit_factor[:, None] / per_mean
     return RetrainEvidence(
         actual=np.where(count > 0, mean, np.nan),
-        noise_variance=own,
+        noise_variance=own * relative**2,
         shared_noise_variance=overlap * shared / np.maximum(per_mean.mean(axis=0), 1.0)
         if len(effects)
         else shared,
         seed_noise=np.where(total_degrees > 0, np.sqrt(pooled), np.nan),
+        relative_noise=relative,
+        growth=growth,
     )
 
 
@@ -192,24 +219,3 @@ def _mean_overlap(present: BoolArray, seeds: IntArray) -> float:
         return 0.0
     common = used @ used.T / np.sqrt(np.outer(used.sum(axis=1), used.sum(axis=1)))
     return float((common.sum() - np.trace(common)) / (number * (number - 1)))
-
-
-def stack_evidence(parts: Sequence[RetrainEvidence]) -> RetrainEvidence:
-    """Evidence of separate groups of retrains in one, groups weighted by their edits for what they
-    share. Raises ValueError when there is none."""
-    if not parts:
-        raise ValueError("there is no evidence to stack")
-    numbers = np.array([len(part.actual) for part in parts], np.float64)
-    weights = numbers / max(numbers.sum(), 1.0)
-    noise = np.array([part.seed_noise for part in parts])
-    known = np.isfinite(noise) * weights[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        seed_noise = np.sqrt(np.nansum(known * noise**2, axis=0) / known.sum(axis=0))
-    return RetrainEvidence(
-        actual=np.concatenate([part.actual for part in parts]),
-        noise_variance=np.concatenate([part.noise_variance for part in parts]),
-        shared_noise_variance=np.asarray(
-            weights**2 @ np.array([part.shared_noise_variance for part in parts]), np.float64
-        ),
-        seed_noise=seed_noise,
-    )

@@ -26,6 +26,7 @@ from workers.evidence.effect_model import (
 )
 from workers.evidence.intervals import check_level
 from workers.evidence.records import FloatArray, IntArray, Record
+from workers.evidence.seed_noise import EVEN_NOISE, NoiseGrowth
 
 FEW_EDITS = 12
 
@@ -85,6 +86,7 @@ class Calibration(Record):
     size_range: tuple[float, float]
     largest_targeting: float
     combination: Combination | None = None  # None for a single method
+    noise_growth: NoiseGrowth = EVEN_NOISE  # of seed_noise²
 
     @property
     def has_evidence(self) -> bool:
@@ -123,7 +125,8 @@ class Calibration(Record):
         columns = self._columns(behaviour, np.shape(prediction)[-1])
         value, variance = self.moments(prediction, kind_rows, sizes, columns, behaviour_scale)
         factor = self._conformal_factor(kind_rows, level)
-        half = self._half_width(np.sqrt(variance) * factor, columns, level, number_of_seeds)
+        noise = self.seed_noise_of(prediction, sizes, columns, behaviour_scale)
+        half = self._half_width(np.sqrt(variance) * factor, noise, level, number_of_seeds)
         return value, value - half, value + half
 
     def predict_parts(
@@ -153,7 +156,10 @@ class Calibration(Record):
             )
             value += part_value
             deviation += np.sqrt(variance) * self._conformal_factor(row, level)
-        half = self._half_width(deviation, columns, level, number_of_seeds)
+        prediction = np.sum([part.prediction for part in parts], axis=0)
+        size = np.array([sum(part.size for part in parts)])
+        noise = self.seed_noise_of(prediction, size, columns, behaviour_scale)
+        half = self._half_width(deviation, noise, level, number_of_seeds)
         return value, value - half, value + half
 
     def moments(
@@ -167,8 +173,7 @@ class Calibration(Record):
         """Value and squared t scale of the prediction, before the conformal factor; broadcasts."""
         if not np.all(sizes > 0):
             raise ValueError("the size of an edit must be positive")
-        given = None if behaviour_scale is None else np.asarray(behaviour_scale, np.float64)
-        scale = self._scale_of(columns, given)
+        scale = self._scale_of(columns, behaviour_scale)
         standard = np.asarray(prediction, np.float64) / scale
         row = np.broadcast_to(kind_rows, standard.shape)
         column = np.broadcast_to(columns, standard.shape)
@@ -197,6 +202,20 @@ class Calibration(Record):
         unit = scale * self.unit_ratio
         variance = np.maximum(uncertainty, 0.0) + of_edit**2 * self.edit_variance + spread
         return value * unit, variance * unit**2
+
+    def seed_noise_of(
+        self,
+        prediction: ArrayLike,
+        sizes: FloatArray,
+        columns: IntArray,
+        behaviour_scale: ArrayLike | None = None,
+    ) -> FloatArray:
+        """Standard deviation over seeds of one paired effect of edits with these predictions and
+        sizes, which broadcast; NaN where the bank did not measure it."""
+        scale = self._scale_of(columns, behaviour_scale)
+        standard = np.asarray(prediction, np.float64) / scale
+        relative = self.noise_growth.relative_variance(standard, sizes)
+        return np.asarray(np.append(self.seed_noise, np.nan)[columns] * np.sqrt(relative))
 
     def warnings(self, shape: EditShape) -> list[str]:
         """What a reader of this edit's interval must know, in sentences; empty when nothing."""
@@ -234,9 +253,9 @@ class Calibration(Record):
             raise ValueError(f"{count} predictions for {len(self.behaviours)} behaviours")
         return np.arange(count)
 
-    def _scale_of(self, columns: IntArray, given: FloatArray | None) -> FloatArray:
+    def _scale_of(self, columns: IntArray, given: ArrayLike | None) -> FloatArray:
         known = np.append(self.scales, np.nan)[columns]
-        scale = known if given is None else np.where(columns < 0, given, known)
+        scale = known if given is None else np.where(columns < 0, np.asarray(given), known)
         if not np.all(scale > 0):
             raise ValueError("an unmeasured behaviour needs a positive behaviour_scale")
         return np.asarray(scale, np.float64)
@@ -249,12 +268,11 @@ class Calibration(Record):
         return np.asarray(factors[kind_rows], np.float64)
 
     def _half_width(
-        self, scale: FloatArray, columns: IntArray, level: float, number_of_seeds: int | None
+        self, scale: FloatArray, noise: FloatArray, level: float, number_of_seeds: int | None
     ) -> FloatArray:
         probability = (1.0 + level) / 2.0
         half = special.stdtrit(self.tail_degrees, probability) * scale
         if number_of_seeds is not None:
-            noise = np.append(self.seed_noise, np.nan)[columns]
             noise = np.nan_to_num(noise) * special.ndtri(probability) / np.sqrt(number_of_seeds)
             half = np.hypot(half, noise)
         return np.asarray(half, np.float64)

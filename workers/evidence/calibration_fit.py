@@ -54,7 +54,8 @@ class Standardised:
     kinds: tuple[str, ...]  # C
     kind_rows: IntArray  # (E,)
     sizes: FloatArray  # (E,)
-    shared_noise: FloatArray  # (K,) variance
+    shared_noise: FloatArray  # (K,) variance, times relative_noise²
+    relative_noise: FloatArray
     unit_ratio: float
     size_range: tuple[float, float]
     largest_targeting: float
@@ -140,6 +141,7 @@ def fit_coefficients(evidence: BankEvidence) -> Calibration:
         scales=evidence.behaviour_scales,
         better=evidence.better,
         seed_noise=evidence.retrains.seed_noise,
+        noise_growth=evidence.retrains.growth,
         coefficients=means,
         covariance=covariances,
         edit_variance=float(pooled[4]),
@@ -180,6 +182,7 @@ def standardise(evidence: BankEvidence) -> Standardised:
         kind_rows=np.array([kinds.index(kind) for kind in evidence.kinds], np.int64),
         sizes=evidence.sizes,
         shared_noise=retrains.shared_noise_variance / unit**2,
+        relative_noise=retrains.relative_noise,
         unit_ratio=ratio,
         size_range=size_range,
         largest_targeting=targeting,
@@ -268,9 +271,10 @@ def _linearise(
             design[edit, behaviour, target] += gradient[..., place]
     offset = layout.of_behaviours(3 + layout.kinds)
     every = np.arange(behaviours)
-    design[:, every, offset.start + every] = 1.0
+    design[:, every, offset.start + every] = data.relative_noise
     of_edit = edit_gradient(data.points, own, moved)
-    return design[..., :-1], value + coefficients[offset], moved, of_edit
+    value = value + coefficients[offset] * data.relative_noise
+    return design[..., :-1], value, moved, of_edit
 
 
 def _expected_variances(posterior: Posterior, layout: Layout, edits: int) -> FloatArray:

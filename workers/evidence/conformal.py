@@ -90,8 +90,7 @@ def _factors(evidence: BankEvidence, held_out: HeldOut, kind: str | None) -> Flo
     """(L,) factors on the half-width of one kind of edit, or of all."""
     chosen = np.array([kind in (None, one) for one in evidence.kinds])
     present = np.isfinite(evidence.retrains.actual) & chosen[:, None]
-    noise = evidence.retrains.noise_variance + evidence.retrains.shared_noise_variance
-    noise = noise[present]
+    noise = evidence.retrains.total_noise_variance[present]
     error = np.where(present, evidence.retrains.actual - held_out.value, 0.0)[present]
     scale = held_out.squared_scale[present]
     degrees = np.broadcast_to(held_out.tail_degrees[:, None], present.shape)[present]

@@ -13,7 +13,6 @@ from curation.services.files import local_path
 from workers.evidence.bank import edit_shape
 from workers.evidence.bank_evidence import (
     BankEvidence,
-    RetrainEvidence,
     empty_bank,
     random_edit_scale,
     summarise_retrains,
@@ -92,20 +91,25 @@ def _evidence(
         return empty_bank(names, scales, better, _baseline_noise(behaviours))
     loaded = [load_edit(edit) for edit in edits]
     shapes = [edit_shape(weights, len(scores)) for _, weights in loaded]
+    sizes = np.array([shape.size for shape in shapes])
+    predicted = predict(loaded)
+    effects, seeds = bank_effects(baseline, edits, names)
     return BankEvidence(
         behaviours=tuple(names),
         behaviour_scales=scales,
         kinds=tuple(shape.kind for shape in shapes),
-        sizes=np.array([shape.size for shape in shapes]),
-        predicted=predict(loaded),
-        retrains=bank_effects(baseline, edits, names),
+        sizes=sizes,
+        predicted=predicted,
+        retrains=summarise_retrains(effects, seeds, standard=predicted / scales, sizes=sizes),
         better=better,
     )
 
 
-def bank_effects(baseline: Baseline, edits: list[BankEdit], names: list[str]) -> RetrainEvidence:
-    """The paired effects of the bank's edits on the behaviours named by id, summarised over
-    seeds."""
+def bank_effects(
+    baseline: Baseline, edits: list[BankEdit], names: list[str]
+) -> tuple[Array, Indices]:
+    """(E, S, K) paired effects of the bank's edits on the behaviours named by id, NaN where one is
+    missing, and (E, S) seeds."""
     most = max((len(edit.seeds) for edit in edits), default=1)
     effects = np.full((len(edits), most, len(names)), math.nan)
     seeds = np.full((len(edits), most), -1, np.int64)
@@ -121,7 +125,7 @@ def bank_effects(baseline: Baseline, edits: list[BankEdit], names: list[str]) ->
                 effects[row, column] = [
                     edited.get(name, math.nan) - unedited.get(name, math.nan) for name in names
                 ]
-    return summarise_retrains(effects, seeds)
+    return effects, seeds
 
 
 def _baseline_noise(behaviours: list[Behaviour]) -> Array:

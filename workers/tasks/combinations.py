@@ -47,7 +47,7 @@ def save_combination(
     left_out = left_out_combination(
         np.stack([held_out[name] for name in names]),
         first.retrains.actual,
-        first.retrains.noise_variance + first.retrains.shared_noise_variance,
+        first.retrains.total_noise_variance,
         units_of(first),
     )
     together = combined_evidence(

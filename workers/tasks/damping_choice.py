@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from curation.models import Baseline
 from curation.models import Behaviour as BehaviourRow
 from curation.services.bank import load_edit
+from workers.evidence.bank_evidence import summarise_retrains
 from workers.influence.behaviours import Behaviour
 from workers.influence.damped_method import STRENGTHS, StepDampedMethod
 from workers.tasks.calibrations import bank_effects
@@ -32,7 +33,8 @@ def choose_damping(
     makes them look better than edits never seen by next to nothing.
     """
     edits = list(baseline.bank_edits.select_related("edits_file"))
-    measured = bank_effects(baseline, edits, [str(row.pk) for row in rows]).actual
+    effects, seeds = bank_effects(baseline, edits, [str(row.pk) for row in rows])
+    measured = summarise_retrains(effects, seeds).actual
     usable = np.flatnonzero(np.isfinite(measured).any(1)) if edits else np.empty(0, np.int64)
     number = len(runs[0].problem.train)
     chosen = {"strength": method.strength, "edits": len(usable)}

@@ -36,7 +36,7 @@ def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
     held_out = {name: _held_out(evidence) for name, evidence in found.items()}
 
     def choose(names: list[str]) -> tuple[MethodChoice, ...]:
-        noise = first.retrains.noise_variance + first.retrains.shared_noise_variance
+        noise = first.retrains.total_noise_variance
         return choose_methods(
             names,
             first.behaviours,
