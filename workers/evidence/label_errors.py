@@ -3,7 +3,7 @@ the reasons for each. A rank is a hint for a reader's eyes, never a correction."
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,27 @@ SELF_INFLUENCE = "self_influence"
 LOSS = "loss"
 MARGIN = "margin"
 DISAGREEMENT = "disagreement"
+NEIGHBOURS = "neighbours"
+LINEAR_MODEL = "linear_model"
 
 # What a large value of each signal says of an example; a small margin is the suspicious one.
 REASONS = {
     SELF_INFLUENCE: "the model learns this label only from this example itself (self-influence)",
     LOSS: "the model still gives this label a high loss",
     MARGIN: "the model prefers another label (margin)",
-    DISAGREEMENT: "similar examples or models trained without it have another label (disagreement)",
+    DISAGREEMENT: "models trained without it expect another label (disagreement)",
+    NEIGHBOURS: "most of the examples nearest to it have another label (neighbours)",
+    LINEAR_MODEL: "a linear model on its features, fitted without it, expects another label",
 }
 REASON_SHARE = 0.05
+
+
+def signal_weights(names: Collection[str]) -> dict[str, float]:
+    """The weights that Hunch ranks with, for the signals that there are; chosen on other data than
+    its benchmark's (docs/methods/suggestions.md). A signal that is not named is a reason alone."""
+    if LINEAR_MODEL in names:
+        return {MARGIN: 1.0, NEIGHBOURS: 2.0, LINEAR_MODEL: 2.0}
+    return {name: 1.0 for name in (LOSS, MARGIN, DISAGREEMENT, NEIGHBOURS) if name in names}
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,12 @@ def rank_label_errors(
     """Rank N train examples by signals of label errors, each (N,) or (S, N) over seeds.
 
     ``signals`` may hold ``self_influence`` (Koh & Liang 2017; Pruthi et al. 2020), ``loss``,
-    ``margin`` (of the given label, smaller is worse; Northcutt et al. 2021 rank by it) and
-    ``disagreement``. Units do not matter: in every seed a signal is replaced by its normal scores
-    Φ⁻¹((rank − ½)/N) (van der Waerden), averaged over seeds and then over signals with ``weights``
-    (default equal), so that the order is the same under any monotone change of a signal and no
-    single seed or signal can carry an example alone. Ties share their mean rank.
+    ``margin`` (of the given label, smaller is worse; Northcutt et al. 2021 rank by it),
+    ``disagreement``, ``neighbours`` and ``linear_model``. Units do not matter: in every seed a
+    signal is replaced by its normal scores Φ⁻¹((rank − ½)/N) (van der Waerden), averaged over seeds
+    and then over signals with ``weights`` (default equal; what has none is a reason alone), so that
+    the order is the same under any monotone change of a signal and no single seed or signal can
+    carry an example alone. Ties share their mean rank.
     Raises ValueError for unknown signals, NaN, or signals of different length.
     """
     if not signals:
