@@ -2,10 +2,25 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
 from curation.models import Baseline, Estimate, MethodChoices, Prediction
-from workers.evidence.selection import COMBINATION, MethodChoice
+from curation.queries.influence_methods import title_of
+from workers.evidence.selection import COMBINATION, NOTHING, MethodChoice
+
+UNNAMED = {COMBINATION: "Combination of methods", NOTHING: "No change"}
+"""What is compared and is no method."""
+
+
+@dataclass(frozen=True)
+class ComparedMethod:
+    """What held-out retrains of the bank say of one candidate. `error` is the root of the mean
+    squared error about the fresh-seed mean, in standard deviations of a random edit's effect."""
+
+    name: str
+    error: float
+    is_chosen: bool
 
 
 def candidate_name(method: str, estimate: str = Estimate.FIRST_ORDER) -> str:
@@ -17,6 +32,23 @@ def parse_candidate(name: str) -> tuple[str, str]:
     """(method, estimate) of a compared one."""
     method, _, edit_aware = name.partition(", ")
     return method, Estimate.EDIT_AWARE if edit_aware else Estimate.FIRST_ORDER
+
+
+def candidate_title(name: str) -> str:
+    """A compared one for people."""
+    if name in UNNAMED:
+        return UNNAMED[name]
+    method, estimate = parse_candidate(name)
+    title = title_of(method)
+    return title if estimate == Estimate.FIRST_ORDER else f"{title}, edit-aware"
+
+
+def errors_of(choice: MethodChoice) -> list[ComparedMethod]:
+    """The compared methods, controls and the prediction of no change, the best first."""
+    return [
+        ComparedMethod(name, error, name == choice.method)
+        for name, error in sorted(choice.errors.items(), key=lambda item: item[1])
+    ]
 
 
 def choices_of(baseline: Baseline) -> dict[UUID, MethodChoice]:

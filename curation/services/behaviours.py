@@ -18,6 +18,7 @@ from curation.models import (
     Task,
 )
 from curation.queries.examples import ExampleFilter, ExampleTable
+from curation.queries.influence_methods import TITLES
 from curation.services import audit, jobs
 from curation.services.pasted_examples import labelled_texts, prompts_and_completions
 from curation.services.probe_sets import MAX_PROBE_EXAMPLES
@@ -140,8 +141,11 @@ def attribute(*, baseline: Baseline, by: Any, method: str = "replay") -> Job:
     """Send the baseline's behaviours that lack scores by this method to be attributed.
 
     Raises:
-        ValidationError: the baseline is not trained or has no behaviours.
+        ValidationError: the method is unknown, or the baseline is not trained or has no behaviours.
     """
+    if method not in TITLES:
+        known = ", ".join(TITLES)
+        raise ValidationError({"method": f"There is no method “{method}”. Known are: {known}."})
     if baseline.state != BaselineState.READY:
         raise ValidationError("The baseline is not trained yet.")
     if not baseline.behaviours.filter(archived_at=None).exists():

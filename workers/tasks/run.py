@@ -24,7 +24,9 @@ from curation.services.files import LostFile, temporary_files_here
 from workers.celery import app
 from workers.formats.errors import FormatError
 from workers.formats.resource_guard import ResourceLimitExceeded
+from workers.influence.coverage import CoverageError
 from workers.influence.interface import NoUsableSeed
+from workers.influence.leave_one_out import NoClosedForm
 from workers.influence.replay import NotReplayable
 from workers.tasks.handler import Handler
 from workers.tasks.report import JobReport
@@ -62,9 +64,11 @@ HANDLERS = {
 # Errors whose text is written for the user: the work cannot be done as asked.
 REFUSALS = (
     ArchitectureError,
+    CoverageError,
     DeviceError,
     FormatError,
     LostFile,
+    NoClosedForm,
     NoUsableSeed,
     NotReplayable,
     RecipeError,

@@ -6,23 +6,12 @@ from uuid import UUID
 from django import forms
 
 from curation.models import Behaviour, Estimate
+from curation.queries.influence_methods import title_of
 from curation.queries.method_choices import candidate_name, choices_of
 from curation.queries.predictions import DEFAULT_METHOD
 
 TOLERANCE = "tolerance_"
 MOST_TOLERANCES = 100
-METHOD_TITLES = {
-    "replay": "Replay",
-    "curvature": "Curvature",
-    "ekfac": "EK-FAC",
-    "unrolled": "Unrolled (SOURCE)",
-    "shrunken_replay": "Replay shrunk over seeds",
-    "checkpoints": "Checkpoints (TracIn)",
-    "projected": "Projected gradients",
-    "gradient_dot": "Gradient dot product",
-    "gradient_cosine": "Gradient cosine",
-    "leave_one_out": "Leave-one-out",
-}
 
 
 def chosen_method(behaviour: Behaviour, scored: list[str]) -> tuple[str, str]:
@@ -44,10 +33,6 @@ def chosen_method(behaviour: Behaviour, scored: list[str]) -> tuple[str, str]:
 
 def tolerance_name(guard: Behaviour) -> str:
     return f"{TOLERANCE}{guard.pk}"
-
-
-def title_of(method: str) -> str:
-    return METHOD_TITLES.get(method, method.replace("_", " ").capitalize())
 
 
 class SuggestionForm(forms.Form):

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from curation.queries.method_choices import candidate_title
 from curation.web import formatting
 from curation.web.icons import icon as draw_icon
 
@@ -148,6 +149,12 @@ def probability(value: float | None) -> str:
 def words(name: str) -> str:
     """``learning_rate`` → ``Learning rate``."""
     return name.replace("_", " ").capitalize()
+
+
+@register.filter
+def method_title(candidate: str) -> str:
+    """``ekfac`` → ``EK-FAC``; ``replay, edit-aware`` → ``Replay, edit-aware``."""
+    return candidate_title(candidate)
 
 
 @register.filter

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from curation.models import Baseline, BaselineRun, BaselineState, JobKind, Project
 from curation.queries.access import Right, get_for
+from curation.queries.influence_methods import method_states
 from curation.queries.method_advice import advice_for
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours, training_setup
@@ -126,6 +127,7 @@ def baseline(request: HttpRequest, pk: str) -> HttpResponse:
         is_ready=found.state == BaselineState.READY,
         advice=advice_for(found),
         usual_method=DEFAULT_METHOD,
+        methods=method_states(found) if rows else [],
         last_job=job,
         **context,
     )
@@ -181,10 +183,7 @@ def left_out_seeds(baseline: Baseline) -> list[dict[str, Any]]:
 @login_required
 def attribute(request: HttpRequest, pk: str) -> HttpResponse:
     found = get_for(Baseline, pk, request.user, Right.WRITE)
-    advice = advice_for(found)
-    method = DEFAULT_METHOD
-    if advice is not None and request.POST.get("method") == advice.method:
-        method = advice.method
+    method = request.POST.get("method", DEFAULT_METHOD)
     tell(
         request,
         lambda: behaviours.attribute(baseline=found, by=request.user, method=method),

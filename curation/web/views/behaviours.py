@@ -14,7 +14,7 @@ from curation.models import Baseline, Behaviour, BehaviourKind
 from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
 from curation.queries.influence import extreme_examples
-from curation.queries.method_choices import choices_of
+from curation.queries.method_choices import choices_of, errors_of
 from curation.queries.predictions import DEFAULT_METHOD
 from curation.services import behaviours
 from curation.services.behaviours import kinds_for
@@ -119,6 +119,7 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         for name, helpful in (("harmful", False), ("helpful", True))
     }
     values = {int(seed): float(value) for seed, value in found.values.items()}
+    choice = choices_of(found.baseline).get(found.pk)
     return project_page(
         request,
         "behaviours/behaviour.html",
@@ -129,7 +130,8 @@ def behaviour(request: HttpRequest, pk: str) -> HttpResponse:
         baseline=found.baseline,
         influence=influence,
         has_tokens=has_tokens(found),
-        choice=choices_of(found.baseline).get(found.pk),
+        choice=choice,
+        compared=errors_of(choice) if choice else [],
         spread=spread_of(values.values()),
         prompts=prompts_of(found),
         reads=len(found.pasted_examples) or len(found.probe_indices),

@@ -13,9 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from curation.models import Baseline, Behaviour, Job, JobKind, LabelCheck, Proposal, Suggestion
 from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
+from curation.queries.influence_methods import title_of
 from curation.services import suggestions
 from curation.web.forms.proposals import ProposalForm
-from curation.web.forms.suggestions import SuggestionForm, title_of
+from curation.web.forms.suggestions import SuggestionForm
 from curation.web.views.baselines import trail_to
 from curation.web.views.helpers import attempt, project_page, status_of, tell
 from curation.web.views.jobs import progress_context
