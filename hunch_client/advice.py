@@ -11,6 +11,7 @@ from hunch_client.records import (
     Behaviour,
     LikelyLabelError,
     MethodChoice,
+    Model,
     Project,
     Proposal,
     SuggestedEdit,
@@ -63,16 +64,23 @@ class Advice(Jobs):
         return Proposal.from_json(self._post(f"/suggestions/{suggestion.id}/proposal", body))
 
     def check_labels(
-        self, baseline: Baseline, *, count: int = 100, watcher: JobWatcher = no_watcher
+        self,
+        baseline: Baseline,
+        *,
+        count: int = 100,
+        encoder: Model | None = None,
+        watcher: JobWatcher = no_watcher,
     ) -> list[LikelyLabelError]:
         """The training examples whose label is most likely wrong, the worst first.
 
-        A baseline is checked once; later calls read what was found.
+        `encoder`, an uploaded model, lets the check look at each text's neighbours by its features.
+        A baseline is checked once, and once more with an encoder; later calls read what was found.
         """
         path = f"/baselines/{baseline.id}/label-check"
         found = self._get(path, count=count)
-        if found is None:
-            self.wait_for(self._post(path)["job"], watcher=watcher)
+        if found is None or (encoder is not None and found["encoder"] != encoder.id):
+            body = {} if encoder is None else {"encoder": encoder.id}
+            self.wait_for(self._post(path, body)["job"], watcher=watcher)
             found = self._get(path, count=count)
         return [LikelyLabelError.from_json(one) for one in found["likely_errors"]]
 

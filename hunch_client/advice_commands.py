@@ -109,13 +109,17 @@ def label_check(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a CSV that removes them.")
     ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="An uploaded model to see each text's neighbours with.")
+    ] = "",
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Rank training examples by how likely their label is wrong."""
     with connect() as hunch, work_bars() as bars:
         of = baseline_of(hunch, project, baseline)
-        found = hunch.check_labels(of, count=count, watcher=bars.job)
+        seen_by = hunch.model(project_of(hunch, project), encoder) if encoder else None
+        found = hunch.check_labels(of, count=count, encoder=seen_by, watcher=bars.job)
     if output:
         write_edits(output, removals(one.example_id for one in found))
     if as_json:

@@ -15,7 +15,15 @@ from curation.api.behaviours import Method, StartedJob
 from curation.api.pagination import Input, Page, PageQuery, newest_first, offset_page, start_of
 from curation.api.proposals import ProposalIn, ProposalOut, Weight
 from curation.api.router import ApiRouter
-from curation.models import Baseline, Behaviour, LabelCheck, Proposal, Scope, Suggestion
+from curation.models import (
+    Baseline,
+    Behaviour,
+    LabelCheck,
+    Model,
+    Proposal,
+    Scope,
+    Suggestion,
+)
 from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
 from curation.queries.predictions import DEFAULT_METHOD
@@ -116,9 +124,20 @@ class LikelyLabelErrorOut(Schema):
     probability: float | None = Field(description="Of the likely label.")
 
 
+class LabelCheckIn(Input):
+    encoder: UUID | None = Field(
+        None,
+        description="An uploaded model of the project whose features of the texts are looked at "
+        "besides; a check with one replaces a check without.",
+    )
+
+
 class LabelCheckOut(Schema):
     id: UUID
     baseline_id: UUID
+    encoder: UUID | None = Field(
+        description="The uploaded model that was looked at; null for none."
+    )
     likely_errors: list[LikelyLabelErrorOut] = Field(
         description="The most suspicious train examples, the worst first."
     )
@@ -198,10 +217,17 @@ def propose_suggestion(request: HttpRequest, suggestion_id: UUID, body: Proposal
 
 
 @router.create("/baselines/{baseline_id}/label-check", response={202: StartedJob}, scope=Scope.RUN)
-def check_labels(request: HttpRequest, baseline_id: UUID) -> dict[str, Any]:
-    """Rank the train examples by how likely their label is wrong; once for a baseline."""
+def check_labels(
+    request: HttpRequest, baseline_id: UUID, body: LabelCheckIn | None = None
+) -> dict[str, Any]:
+    """Rank the train examples by how likely their label is wrong; once for a baseline, and once
+    more with an encoder."""
     baseline = get_for(Baseline, baseline_id, request.user, Right.WRITE)
-    return {"job": suggestions.request_label_check(baseline=baseline, by=request.user).pk}
+    encoder = (
+        None if body is None or body.encoder is None else get_for(Model, body.encoder, request.user)
+    )
+    job = suggestions.request_label_check(baseline=baseline, encoder=encoder, by=request.user)
+    return {"job": job.pk}
 
 
 @router.read("/baselines/{baseline_id}/label-check", response=LabelCheckOut | None)
@@ -221,6 +247,7 @@ def show_label_check(
     return {
         "id": check.pk,
         "baseline_id": baseline.pk,
+        "encoder": check.encoder_id,
         "created_at": check.created_at,
         "likely_errors": [{"target": None, **rows[one["train_index"]], **one} for one in worst],
     }

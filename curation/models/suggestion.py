@@ -7,6 +7,7 @@ from django.db import models
 from curation.models.base import Identified
 from curation.models.baseline import Baseline
 from curation.models.behaviour import Behaviour
+from curation.models.model import Model
 from curation.models.stored_file import StoredFile
 
 
@@ -34,6 +35,14 @@ class LabelCheck(Identified):
     """The ranking of all train examples of a baseline by how likely their label is wrong."""
 
     baseline = models.OneToOneField(Baseline, on_delete=models.CASCADE, related_name="label_check")
+    encoder = models.ForeignKey(
+        Model,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="The uploaded encoder whose features were looked at besides; null for none.",
+    )
     score_file = models.ForeignKey(
         StoredFile, on_delete=models.PROTECT, related_name="+", help_text="(N,) larger is worse."
     )

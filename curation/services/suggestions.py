@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 
 from curation.models import (
     ENDED,
@@ -18,6 +19,8 @@ from curation.models import (
     Job,
     JobKind,
     LabelCheck,
+    Model,
+    ModelState,
     Proposal,
     Suggestion,
     Task,
@@ -89,28 +92,54 @@ def job_of(suggestion: Suggestion) -> Job:
 
 
 @transaction.atomic
-def request_label_check(*, baseline: Baseline, by: Any) -> Job:
+def request_label_check(*, baseline: Baseline, by: Any, encoder: Model | None = None) -> Job:
     """Rank the train examples by how likely their label is wrong.
 
+    `encoder`, an uploaded model, lets the check look at each text's neighbours by its features,
+    which finds more wrong labels than a small network's own. A check with one may follow a check
+    without, which it replaces.
+
     Raises:
-        ValidationError: the baseline is not trained, has no labels, or is checked or being checked.
+        ValidationError: the baseline is not trained, has no labels, or is checked or being checked
+        in this way; or the encoder is none for its texts.
     """
     if baseline.state != BaselineState.READY:
         raise ValidationError("The baseline is not trained yet.")
     if baseline.dataset_version.task in TASKS_WITHOUT_LABELS:
         raise ValidationError("Texts without labels cannot have wrong ones.")
+    if encoder is not None and encoder not in label_encoders(baseline):
+        raise ValidationError(
+            {"encoder": "Choose an uploaded encoder of this project, for a dataset of texts."}
+        )
     running = Job.objects.filter(
-        target_id=baseline.pk, kind=JobKind.SUGGEST, payload={"label_check": True}
+        target_id=baseline.pk, kind=JobKind.SUGGEST, payload__contains={"label_check": True}
     ).exclude(state__in=ENDED)
-    if LabelCheck.objects.filter(baseline=baseline).exists() or running.exists():
+    there = LabelCheck.objects.filter(baseline=baseline)
+    if encoder is not None:
+        there = there.filter(encoder=encoder)
+    if there.exists() or running.exists():
         raise ValidationError("The labels of this baseline are checked or being checked.")
     seconds = list(baseline.runs.values_list("seconds", flat=True))
     return _enqueue(
         baseline,
-        {"label_check": True},
+        {"label_check": True} | ({} if encoder is None else {"encoder": str(encoder.pk)}),
         by,
         float(np.sum(seconds)) * (LABEL_CHECK_FOLDS + 2) if seconds else None,
     )
+
+
+def label_encoders(baseline: Baseline) -> QuerySet[Model]:
+    """The uploaded encoders that a label check of this baseline can look at; none where the
+    baseline's own model is a frozen one, whose features it looks at anyway."""
+    found = Model.objects.filter(
+        project=baseline.project, architecture__name="transformers", state=ModelState.READY
+    )
+    if baseline.dataset_version.task != Task.TEXT_CLASSIFICATION:
+        return found.none()
+    own = baseline.model.architecture
+    if own["name"] == "transformers" and own.get("trained_part") == "head":
+        return found.none()
+    return found.order_by("name")
 
 
 @transaction.atomic

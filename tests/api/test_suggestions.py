@@ -1,6 +1,7 @@
 """Suggested edits, likely label errors and the choice of methods, by the API."""
 
 import math
+from uuid import uuid4
 
 import pytest
 
@@ -75,6 +76,9 @@ def test_likely_label_errors_are_null_until_checked_then_the_worst_come_first(ap
     assert started.status_code == 202
     assert Job.objects.get(pk=started.data["job"]).payload == {"label_check": True}
     assert "being checked" in api.post(path).data["detail"]
+    own = {"encoder": str(world.baseline.model_id)}
+    assert "uploaded encoder" in str(api.post(path, own).data)
+    assert api.post(path, {"encoder": str(uuid4())}).status_code == 404
     worst = [
         {"train_index": index, "score": score, "agreement": 1.0, "reasons": ["It is odd."],
          "likely_label": "up", "likely_target": None, "probability": 0.9}
@@ -86,6 +90,7 @@ def test_likely_label_errors_are_null_until_checked_then_the_worst_come_first(ap
     found = api.get(path).data["likely_errors"]
     assert [(one["example_id"], one["label"]) for one in found] == [("e4", "down"), ("e2", "down")]
     assert found[0]["reasons"] == ["It is odd."]
+    assert api.get(path).data["encoder"] is None
     assert len(api.get(f"{path}?count=1").data["likely_errors"]) == 1
 
 

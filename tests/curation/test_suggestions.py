@@ -15,7 +15,8 @@ from curation.models import (
     Suggestion,
 )
 from curation.queries.predictions import predict_first_order
-from curation.services import suggestions
+from curation.services import files, projects, suggestions, training_setup
+from tests.formats.models_fixtures import write_model
 from tests.running import run_jobs
 from workers.tasks.suggestions import duplicate_groups
 
@@ -23,6 +24,12 @@ from workers.tasks.suggestions import duplicate_groups
 @pytest.fixture
 def behaviour(small_sample):
     return Baseline.objects.get(project=small_sample).behaviours.get(name__startswith="Negative")
+
+
+@pytest.fixture
+def stranger_project(django_user_model):
+    other = django_user_model.objects.create_user("stranger")
+    return projects.create_project(name="Elsewhere", by=other)
 
 
 def test_a_suggestion_helps_its_behaviour_keeps_its_guards_and_becomes_a_proposal(behaviour, owner):
@@ -93,6 +100,60 @@ def test_likely_label_errors_are_listed_once_with_reasons(behaviour, owner):
     assert worst[0]["reasons"]
     assert {one["likely_label"] for one in worst} <= set(baseline.dataset_version.classes)
     assert len({one["train_index"] for one in worst}) == len(worst)
+
+
+@pytest.fixture
+def encoder(behaviour, owner, tmp_path):
+    """A tiny BERT, uploaded to the baseline's project."""
+    stored = {
+        path.name: files.store_bytes(content=path.read_bytes()).sha256
+        for path in write_model(tmp_path / "encoder").iterdir()
+    }
+    model, _ = training_setup.upload_model(
+        project=behaviour.project, name="Tiny BERT", files=stored, by=owner
+    )
+    run_jobs(behaviour.project)
+    model.refresh_from_db()
+    return model
+
+
+def test_a_check_with_an_encoder_replaces_one_without_and_not_the_other_way(
+    behaviour, owner, encoder, settings
+):
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    }
+    baseline = behaviour.baseline
+    suggestions.request_label_check(baseline=baseline, by=owner)
+    run_jobs(baseline.project)
+    before = LabelCheck.objects.get(baseline=baseline)
+    assert before.encoder is None
+    Membership.objects.create(project=baseline.project, user=owner, role=Role.EDITOR)
+    browser = Client()
+    browser.force_login(owner)
+    assert "Check again" in browser.get(f"/baselines/{baseline.pk}/labels/").content.decode()
+    browser.post(f"/baselines/{baseline.pk}/labels/check/", {"encoder": str(encoder.pk)})
+    (job,) = run_jobs(baseline.project)
+    assert job.state == JobState.SUCCEEDED, job.error
+    after = LabelCheck.objects.get(baseline=baseline)
+    assert (after.pk, after.encoder) == (before.pk, encoder)
+    assert after.score_file_id != before.score_file_id
+    page = browser.get(f"/baselines/{baseline.pk}/labels/").content.decode()
+    assert "Neighbours are those\n        that Tiny BERT sees" in page
+    for again in (None, encoder):
+        with pytest.raises(ValidationError, match="checked or being checked"):
+            suggestions.request_label_check(baseline=baseline, encoder=again, by=owner)
+
+
+def test_only_an_uploaded_encoder_of_the_project_can_be_looked_at(
+    behaviour, owner, encoder, stranger_project
+):
+    built_in = behaviour.baseline.model
+    encoder.project = stranger_project
+    encoder.save()
+    for model in (built_in, encoder):
+        with pytest.raises(ValidationError, match="uploaded encoder of this project"):
+            suggestions.request_label_check(baseline=behaviour.baseline, encoder=model, by=owner)
 
 
 def test_examples_without_a_near_duplicate_stand_alone(behaviour):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.evidence.label_errors import LabelErrorRanking, rank_label_errors
+from workers.evidence.label_errors import LabelErrorRanking, rank_label_errors, signal_weights
 
 
 def signals(count=400, wrong=20, seed=0):
@@ -74,6 +74,20 @@ def test_weights_of_the_signals_decide_between_them():
     both = {"loss": values, "margin": values}
     assert rank_label_errors(both, {"loss": 1.0, "margin": 0.2}).order[0] == 99
     assert rank_label_errors(both, {"loss": 0.2, "margin": 1.0}).order[0] == 0
+
+
+def test_with_features_they_decide_and_without_them_the_training():
+    assert signal_weights(["loss", "margin", "self_influence", "linear_model", "neighbours"]) == {
+        "margin": 1.0,
+        "neighbours": 2.0,
+        "linear_model": 2.0,
+    }
+    weights = signal_weights(["loss", "self_influence", "neighbours"])
+    assert weights == {"loss": 1.0, "neighbours": 1.0}
+    values = np.linspace(0, 1, 100)
+    ranking = rank_label_errors({"self_influence": values, "loss": -values}, {"loss": 1.0})
+    assert ranking.order[0] == 0
+    assert "self-influence" in ranking.reasons(99)[0]
 
 
 @pytest.mark.parametrize(

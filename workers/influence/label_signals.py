@@ -4,7 +4,7 @@ ranks by. Nothing here decides; a signal is a hint for a reader's eyes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,21 +108,30 @@ def label_signals(
     if features is None:
         features = problem.examples.inputs.get("features")
     held_out = _held_out(problem, seeds, folds, features is None, held_out_progress)
-    neighbours, linear_model, targets = held_out.neighbours, None, problem.examples.targets
-    if features is not None:
-        everyone = np.arange(len(targets))
-        neighbours = neighbour_disagreement(features, targets, everyone, everyone)[None]
-        if problem.loss == "cross_entropy":
-            linear_model = linear_model_loss(features, targets, folds)[None]
     margins = [margin for _, _, margin in inside if margin is not None]
-    return LabelSignals(
+    found = LabelSignals(
         self_influence=np.stack([squares for squares, _, _ in inside]),
         loss=np.stack([loss for _, loss, _ in inside]),
         margin=np.stack(margins) if margins else None,
         disagreement=held_out.losses,
-        neighbours=neighbours,
-        linear_model=linear_model,
+        neighbours=held_out.neighbours,
+        linear_model=None,
         held_out_outputs=held_out.outputs,
+    )
+    targets = problem.examples.targets
+    return found if features is None else with_features(found, features, targets, folds)
+
+
+def with_features(
+    signals: LabelSignals, features: Tensor, targets: Tensor, folds: int = FOLDS
+) -> LabelSignals:
+    """With neighbours and linear model by features (N, H) that no label decided."""
+    everyone = np.arange(len(targets))
+    numbers = targets.is_floating_point()
+    return replace(
+        signals,
+        neighbours=neighbour_disagreement(features, targets, everyone, everyone)[None],
+        linear_model=None if numbers else linear_model_loss(features, targets, folds)[None],
     )
 
 

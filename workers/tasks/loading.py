@@ -76,6 +76,23 @@ def load_baseline(baseline_id: UUID) -> LoadedBaseline:
     return LoadedBaseline(problem, encoded, list(version.classes))
 
 
+def frozen_features(baseline: Baseline, encoder: Model) -> torch.Tensor:
+    """(N, H) features of the baseline's train texts by an uploaded encoder, as they are."""
+    version = baseline.dataset_version
+    assert version.examples_file is not None
+    path = local_path(version.examples_file)
+    head = {"name": "transformers", "trained_part": "head", "standardise": False}
+    with work_folder() as folder:
+        encoded = encode_examples(
+            pq.read_table(path),
+            read_metadata(path),
+            encoder.architecture | head,
+            model_folder=model_folder(encoder, folder),
+            cache_folder=FEATURES_FOLDER,
+        )
+    return encoded.train.inputs["features"]
+
+
 def baseline_runs(baseline: Baseline, loaded: LoadedBaseline) -> list[TrainingRun]:
     """The baseline's finished runs, a seed each, without their recorded states."""
     layout = ParameterLayout.of(loaded.problem.build_network(0))

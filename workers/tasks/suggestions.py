@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from django.utils import timezone
 from numpy.typing import NDArray
 
-from curation.models import Baseline, Influence, LabelCheck, Suggestion
+from curation.models import Baseline, Influence, LabelCheck, Model, Suggestion
 from curation.services.files import local_path
 from curation.services.suggestions import LABEL_CHECK_FOLDS
-from workers.evidence.label_errors import LabelErrorRanking, rank_label_errors
+from workers.evidence.label_errors import LabelErrorRanking, rank_label_errors, signal_weights
 from workers.evidence.suggestions import suggest_edits
 from workers.formats.near_duplicates import near_duplicate_groups
 from workers.formats.text_keys import normalised_text
 from workers.influence.label_signals import LabelSignals, label_signals
 from workers.tasks.handler import Handler
-from workers.tasks.loading import load_baseline, store_array
+from workers.tasks.loading import frozen_features, load_baseline, store_array
 from workers.tasks.report import JobReport
 
 MOST_LISTED = 500
@@ -69,15 +70,24 @@ class Suggest(Handler):
     def _check_labels(self, baseline: Baseline, report: JobReport) -> None:
         report.stage("Encoding examples")
         loaded = load_baseline(baseline.pk)
+        encoder = self._encoder()
+        features = None if encoder is None else frozen_features(baseline, encoder)
         steps = len(baseline.seeds) * (LABEL_CHECK_FOLDS + 1)
         report.stage("Training with and without each example", steps)
         signals = label_signals(
-            loaded.problem, baseline.seeds, folds=LABEL_CHECK_FOLDS, progress=report
+            loaded.problem,
+            baseline.seeds,
+            folds=LABEL_CHECK_FOLDS,
+            features=features,
+            progress=report,
         )
-        ranking = rank_label_errors(signals.by_name())
-        LabelCheck.objects.get_or_create(
+        named = signals.by_name()
+        ranking = rank_label_errors(named, signal_weights(named))
+        LabelCheck.objects.update_or_create(
             baseline=baseline,
             defaults={
+                "encoder": encoder,
+                "created_at": timezone.now(),
                 "score_file": store_array(ranking.score.astype(np.float32)),
                 "worst": [
                     _suspect(int(index), ranking, signals, loaded.classes)
@@ -85,6 +95,10 @@ class Suggest(Handler):
                 ],
             },
         )
+
+    def _encoder(self) -> Model | None:
+        key = self.job.payload.get("encoder")
+        return None if key is None else Model.objects.get(pk=key)
 
 
 def _suspect(

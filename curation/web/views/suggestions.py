@@ -10,7 +10,16 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from curation.models import Baseline, Behaviour, Job, JobKind, LabelCheck, Proposal, Suggestion
+from curation.models import (
+    Baseline,
+    Behaviour,
+    Job,
+    JobKind,
+    LabelCheck,
+    Model,
+    Proposal,
+    Suggestion,
+)
 from curation.queries.access import Right, get_for
 from curation.queries.examples import ExampleTable
 from curation.queries.influence_methods import title_of
@@ -103,9 +112,13 @@ def suggestion(request: HttpRequest, pk: str) -> HttpResponse:
 @login_required
 def check_labels(request: HttpRequest, pk: str) -> HttpResponse:
     baseline = get_for(Baseline, pk, request.user, Right.WRITE)
+    key = request.POST.get("encoder")
+    encoder = get_for(Model, key, request.user) if key else None
     tell(
         request,
-        lambda: suggestions.request_label_check(baseline=baseline, by=request.user),
+        lambda: suggestions.request_label_check(
+            baseline=baseline, encoder=encoder, by=request.user
+        ),
         "The labels are being checked by training with and without each example.",
     )
     return redirect("labels", baseline.pk)
@@ -116,7 +129,7 @@ def check_labels(request: HttpRequest, pk: str) -> HttpResponse:
 def labels(request: HttpRequest, pk: str) -> HttpResponse:
     """The train examples whose label is most likely wrong, with the reasons."""
     baseline = get_for(Baseline, pk, request.user)
-    found = LabelCheck.objects.filter(baseline=baseline).first()
+    found = LabelCheck.objects.select_related("encoder").filter(baseline=baseline).first()
     worst = found.worst[:MOST_SHOWN] if found else []
     rows = _rows(baseline, [one["train_index"] for one in worst])
     return project_page(
@@ -127,6 +140,11 @@ def labels(request: HttpRequest, pk: str) -> HttpResponse:
         trail=[*trail_to(baseline), ("Likely label errors", "")],
         baseline=baseline,
         found=found,
+        encoders=[
+            one
+            for one in suggestions.label_encoders(baseline)
+            if found is None or one.pk != found.encoder_id
+        ],
         rows=[{**row, **one} for row, one in zip(rows, worst, strict=True)],
         **_job_context(baseline, label_check=True),
     )
