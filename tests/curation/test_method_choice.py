@@ -21,7 +21,9 @@ from workers.evidence.calibration import Calibration as Calibrated
 from workers.evidence.selection import MethodChoice
 from workers.influence.curvature import Curvature
 from workers.influence.damped_method import STRENGTHS
-from workers.tasks import combinations, damping_choice, method_choice
+from workers.influence.edit_aware import EditAware
+from workers.tasks import combinations, damping_choice, edit_aware, method_choice
+from workers.tasks.recalibration import recalibrate
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_a_control_is_shown_beside_and_never_chosen(baseline, monkeypatch):
             else held_out(found)
         ),
     )
-    saved = method_choice.choose_methods_of(baseline)
+    saved = method_choice.choose_methods_of(baseline, method_choice.evidence_by_candidate(baseline))
     assert "control_perfect" not in saved.methods
     for choice in map(MethodChoice.from_json, saved.choices.values()):
         assert "control" not in choice.method + choice.reason
@@ -115,9 +117,32 @@ def test_a_control_is_shown_beside_and_never_chosen(baseline, monkeypatch):
         assert choice.errors["control_perfect"] <= min(choice.errors.values())
 
 
+def test_the_banks_edits_are_followed_once_to_calibrate_and_to_choose(baseline, monkeypatch):
+    monkeypatch.setattr(edit_aware, "SMALLEST_AGREEMENT", -1.0)
+    followed = []
+    predict_fresh = EditAware.predict_fresh
+
+    def counted(estimator, edits):
+        followed.append(len(edits))
+        return predict_fresh(estimator, edits)
+
+    monkeypatch.setattr(EditAware, "predict_fresh", counted)
+    before = Calibration.objects.filter(baseline=baseline).count()
+    recalibrate(baseline)
+    assert followed == [baseline.bank_edits.count()]
+    newest = Calibration.objects.filter(baseline=baseline).order_by("created_at")[before:]
+    assert {(one.method, one.estimate) for one in newest} >= {
+        ("replay", Estimate.FIRST_ORDER),
+        ("replay", Estimate.EDIT_AWARE),
+    }
+    chosen = MethodChoices.objects.filter(baseline=baseline).latest().methods
+    assert chosen[:2] == ["replay", candidate_name("replay", Estimate.EDIT_AWARE)]
+
+
 def test_controls_alone_choose_nothing(baseline):
     Influence.objects.filter(baseline=baseline).update(method="control_loss")
-    assert method_choice.choose_methods_of(baseline) is None
+    found = method_choice.evidence_by_candidate(baseline)
+    assert method_choice.choose_methods_of(baseline, found) is None
 
 
 def choice_of(**weights: float) -> MethodChoice:

@@ -13,12 +13,10 @@ from curation.services.bank import forbidden_edits, load_edit, next_position, st
 from curation.services.files import local_path
 from curation.services.training_setup import take_seeds
 from workers.evidence.bank import plan_bank, seed_pool_size, seeds_in_turn
-from workers.tasks.calibrations import fit_calibrations
-from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline, store_parameters
 from workers.tasks.measuring import active_behaviours, measure_parameters
-from workers.tasks.method_choice import choose_methods_of
+from workers.tasks.recalibration import recalibrate
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
 
@@ -41,9 +39,7 @@ class ExtendBank(Handler):
             before = first * loaded.problem.number_of_steps
             retrain(baseline, loaded, behaviours, chunk, report, before, total)
         report.stage("Calibrating predictions")
-        fit_calibrations(baseline)
-        calibrate_edit_aware(baseline)
-        choose_methods_of(baseline)
+        recalibrate(baseline)
 
     def _plan(self, baseline: Baseline) -> None:
         """Rows of the planned edits, made once however often the job is started."""

@@ -26,23 +26,17 @@ Predict = Callable[[list[tuple[Indices, Array]]], Array]
 """From edits, each its train indices and new weights, to their raw predictions (E, K)."""
 
 
-def fit_calibrations(baseline: Baseline) -> list[Calibration]:
-    """Fit and save a calibration for every method of the baseline, from all that its bank holds."""
-    methods = Influence.objects.filter(baseline=baseline).values_list("method", flat=True)
-    return [fit_calibration(baseline, method) for method in sorted(set(methods))]
-
-
 def fit_calibration(
     baseline: Baseline,
     method: str,
     estimate: str = Estimate.FIRST_ORDER,
-    predict: Predict | None = None,
+    evidence: BankEvidence | None = None,
 ) -> Calibration:
     """Fit and save one method's calibration; an empty bank gives the prior, which is wide.
 
-    `predict` gives the raw predictions; None sums the first-order scores.
+    `evidence` is gathered where it is None, with first-order predictions.
     """
-    fitted = calibrate(method_evidence(baseline, method, predict))
+    fitted = calibrate(method_evidence(baseline, method) if evidence is None else evidence)
     return Calibration.objects.create(
         baseline=baseline,
         method=method,
@@ -55,7 +49,8 @@ def fit_calibration(
 def method_evidence(
     baseline: Baseline, method: str, predict: Predict | None = None
 ) -> BankEvidence:
-    """A method's predictions of the bank's edits beside what retraining did; `predict` as above."""
+    """A method's predictions of the bank's edits beside what retraining did. `predict` gives the
+    raw predictions; None sums the first-order scores."""
     influences = method_influences(baseline, method)
     scores = np.stack(
         [np.load(local_path(one.scores_file), allow_pickle=False) for one in influences], axis=1

@@ -34,7 +34,6 @@ from workers.tasks.calibrations import (
     Array,
     Indices,
     Predict,
-    fit_calibration,
     method_influences,
 )
 from workers.tasks.handler import Handler
@@ -100,10 +99,9 @@ def effects_of(
     )
 
 
-def calibrate_edit_aware(baseline: Baseline) -> None:
-    """Decide whether the followed run resembles the baseline's, note it in the baseline's summary
-    with the reason, and if so calibrate its predictions on the bank.
-    """
+def check_edit_aware(baseline: Baseline) -> None:
+    """Decide whether the followed run resembles the baseline's, and note it in the baseline's
+    summary, with the reason where not."""
     influences = method_influences(baseline, DEFAULT_METHOD)
     if not influences:
         return
@@ -122,10 +120,6 @@ def calibrate_edit_aware(baseline: Baseline) -> None:
     baseline.refresh_from_db(fields=["summary"])
     baseline.summary["edit_aware"] = found
     baseline.save(update_fields=["summary"])
-    if found["usable"]:
-        fit_calibration(
-            baseline, DEFAULT_METHOD, Estimate.EDIT_AWARE, edit_aware_prediction(influences)
-        )
 
 
 def edit_aware_prediction(influences: list[Influence]) -> Predict:

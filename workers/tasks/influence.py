@@ -5,15 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from curation.models import Baseline, Behaviour, Influence
-from curation.queries.predictions import DEFAULT_METHOD
 from workers.evidence.bank_evidence import random_edit_scale
 from workers.influence.damped_method import StepDampedMethod
 from workers.influence.interface import InfluenceMethod, InfluenceScores
 from workers.influence.projected import Projected
 from workers.influence.registry import build_method
-from workers.tasks.calibrations import fit_calibration
 from workers.tasks.damping_choice import choose_damping
-from workers.tasks.edit_aware import calibrate_edit_aware, recorded_runs
+from workers.tasks.edit_aware import recorded_runs
 from workers.tasks.handler import Handler
 from workers.tasks.loading import (
     baseline_runs,
@@ -22,7 +20,7 @@ from workers.tasks.loading import (
     store_array,
 )
 from workers.tasks.measuring import measure_baseline
-from workers.tasks.method_choice import choose_methods_of
+from workers.tasks.recalibration import recalibrate
 from workers.tasks.report import JobReport
 from workers.tasks.sharing import projected_method, share_out
 
@@ -67,11 +65,8 @@ class Attribute(Handler):
         scores = method.scores(runs, measured, progress=report)
         scores = replace(scores, diagnostics={**scores.diagnostics, **chosen})
         self._save(baseline, name, behaviours, scores)
-        fit_calibration(baseline, name)
-        if name == DEFAULT_METHOD:
-            report.stage("Preparing edit-aware predictions")
-            calibrate_edit_aware(baseline)
-        choose_methods_of(baseline)
+        report.stage("Calibrating predictions")
+        recalibrate(baseline, name)
 
     @staticmethod
     def _without_scores(baseline: Baseline, method: str) -> list[Behaviour]:

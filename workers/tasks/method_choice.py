@@ -1,5 +1,6 @@
 """From the bank's held-out evidence to the method of each behaviour, saved with its reasons."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,22 +19,25 @@ CONTROL_PREFIX = "control_"
 FEWEST_EDITS_TO_HOLD_OUT = 2
 
 
-def choose_methods_of(baseline: Baseline) -> MethodChoices | None:
+def choose_methods_of(
+    baseline: Baseline, evidence: Mapping[str, BankEvidence]
+) -> MethodChoices | None:
     """Compare all methods on edits that their calibrations had not seen, and save the choices and
     the combinations: one of the methods that answer at once, one that may hold the edit-aware
-    estimate too.
+    estimate too. `evidence` is by candidate, as `evidence_by_candidate` gathers it.
 
     The default method comes first in preference, then its edit-aware estimate, then the others.
     Methods without scores for all of the first one's behaviours are not compared. Controls get
     their errors beside the methods' and are never chosen. None without influence scores of a
     method that is no control.
     """
-    found = _evidence_by_candidate(baseline)
+    behaviours = next((one.behaviours for one in evidence.values()), ())
+    found = {name: one for name, one in evidence.items() if one.behaviours == behaviours}
     methods = [name for name in found if not is_control(name)]
     if not methods:
         return None
     first = found[methods[0]]
-    held_out = {name: _held_out(evidence) for name, evidence in found.items()}
+    held_out = {name: _held_out(one) for name, one in found.items()}
 
     def choose(names: list[str]) -> tuple[MethodChoice, ...]:
         noise = first.retrains.total_noise_variance
@@ -77,23 +81,19 @@ def is_control(candidate: str) -> bool:
     return candidate.startswith(CONTROL_PREFIX)
 
 
-def _evidence_by_candidate(baseline: Baseline) -> dict[str, BankEvidence]:
+def evidence_by_candidate(baseline: Baseline) -> dict[str, BankEvidence]:
+    """What the bank says of every method with scores, and of the edit-aware estimate where it is of
+    use; the default method first, controls last."""
     methods = Influence.objects.filter(baseline=baseline, behaviour__archived_at=None)
     names = sorted(set(methods.values_list("method", flat=True)), key=_preference)
     found: dict[str, BankEvidence] = {}
     for name in names:
-        candidates = {candidate_name(name): method_evidence(baseline, name)}
+        found[candidate_name(name)] = method_evidence(baseline, name)
         if name == DEFAULT_METHOD and baseline.summary.get("edit_aware", {}).get("usable"):
             predict = edit_aware_prediction(method_influences(baseline, name))
-            candidates[candidate_name(name, Estimate.EDIT_AWARE)] = method_evidence(
+            found[candidate_name(name, Estimate.EDIT_AWARE)] = method_evidence(
                 baseline, name, predict
             )
-        first = next(iter(found.values()), candidates[candidate_name(name)])
-        found |= {
-            candidate: evidence
-            for candidate, evidence in candidates.items()
-            if evidence.behaviours == first.behaviours
-        }
     return found
 
 

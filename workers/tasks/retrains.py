@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from curation.models import Arm, Baseline, Behaviour, Registration, RegistrationState, Retrain
 from curation.queries.predictions import edits_of
 from curation.services import bank, verdicts
-from workers.tasks.calibrations import fit_calibrations
-from workers.tasks.edit_aware import calibrate_edit_aware
 from workers.tasks.handler import Handler
 from workers.tasks.loading import LoadedBaseline, example_weights, load_baseline
 from workers.tasks.measuring import measure_parameters, planned_behaviours
-from workers.tasks.method_choice import choose_methods_of
+from workers.tasks.recalibration import recalibrate
 from workers.tasks.report import JobReport
 from workers.training.batched import train_many
 
@@ -97,10 +95,7 @@ class RetrainArms(Handler):
 def learn_from(registration: Registration) -> None:
     """Let a complete test's retrains serve later predictions; again after a kill does no harm."""
     bank.absorb(registration=registration)
-    baseline = registration.proposal.baseline
-    fit_calibrations(baseline)
-    calibrate_edit_aware(baseline)
-    choose_methods_of(baseline)
+    recalibrate(registration.proposal.baseline)
 
 
 def arm_edits(arm: str, seed: int, edits: Edits, count: int, registration: Registration) -> Edits:
