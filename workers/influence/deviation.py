@@ -132,7 +132,7 @@ class Deviation:
         """(r, E) derivatives of the force and of the gradient, (G, E) of Σ wᵢ² (∇ℓᵢ)²."""
         weighted = stage.residuals[..., None] * changes[:, None]
         push = stage.push(weighted) / self.denominator
-        return push, stage.pull(weighted) / self.denominator, 2 * stage.squares.T @ changes
+        return push, stage.pull(weighted) / self.denominator, 2 * (changes.T @ stage.squares).T
 
     def _moved(self, z: Tensor, stride: Stride, force: Tensor) -> Tensor:
         """One linearly implicit Euler step (Rosenbrock 1963): stable however long the stride."""
@@ -168,7 +168,7 @@ class _Moments:
         batch, pool = self.at.batch_size, self.at.basis.pool
         noise = self.at.denominator * batch
         known = (1 - 1 / batch) * pool(stage.gradient.square()[:, None])
-        known = known + stage.squares.sum(0)[:, None] / noise
+        known = known + stage.total_squares[:, None] / noise
         moved = (1 - 1 / batch) * pool(change) + squares / noise
         self.unedited = torch.lerp(known, self.unedited, stride.memory)
         self.changed = torch.lerp(moved, self.changed, stride.memory)
