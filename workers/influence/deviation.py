@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.func import vmap
 
 from workers.influence.behaviours import Behaviour
-from workers.influence.deviation_basis import Basis, LinearOutputs, Stage, basis_of, stage_of
+from workers.influence.deviation_basis import (
+    Basis,
+    LinearOutputs,
+    Stage,
+    basis_of,
+    stage_of,
+    transposed_product,
+)
 from workers.influence.deviation_basis import residuals as residuals_of
 from workers.influence.linearised import Linearised
 from workers.training.optimizers import learning_rates
@@ -132,7 +139,11 @@ class Deviation:
         """(r, E) derivatives of the force and of the gradient, (G, E) of Σ wᵢ² (∇ℓᵢ)²."""
         weighted = stage.residuals[..., None] * changes[:, None]
         push = stage.push(weighted) / self.denominator
-        return push, stage.pull(weighted) / self.denominator, 2 * (changes.T @ stage.squares).T
+        return (
+            push,
+            stage.pull(weighted) / self.denominator,
+            2 * transposed_product(stage.squares, changes),
+        )
 
     def _moved(self, z: Tensor, stride: Stride, force: Tensor) -> Tensor:
         """One linearly implicit Euler step (Rosenbrock 1963): stable however long the stride."""

@@ -67,7 +67,7 @@ class Basis:
 
     def spread(self, pulled: Tensor) -> Tensor:
         """(P, E) scaled gradients √c ∇ from their coordinates (r, E)."""
-        return self.directions @ pulled
+        return tall_product(self.directions, pulled)
 
     def pool(self, values: Tensor) -> Tensor:
         """(G, ...) sums of (P, ...) over groups of neighbouring parameters."""
@@ -85,7 +85,9 @@ class Basis:
         factor = torch.empty_like(change)
         factor[self.order] = shrunk.repeat_interleave(length, 0)[: len(change)]
         gradient = stage.gradient[:, None] + change
-        return self.directions.T @ (stage.relative_metric[:, None] * factor * gradient)
+        return transposed_product(
+            self.directions, stage.relative_metric[:, None] * factor * gradient
+        )
 
     def read(self, at: Linearised, examples: EncodedExamples) -> tuple[Tensor, Tensor]:
         """(M, C, r) derivatives of the outputs in z, and the outputs (M, C)."""
@@ -126,20 +128,24 @@ class Stage:
 
     def read(self, z: Tensor) -> Tensor:
         """(N, C, E) changes of the outputs by deviations (r, E)."""
-        return (self.reads @ z).view(*self.outputs.shape, -1)
+        return tall_product(self.reads, z).view(*self.outputs.shape, -1)
 
     def push(self, residuals: Tensor) -> Tensor:
         """(r, E) summed force of residuals (N, C, E)."""
-        return _transposed_product(self.pushes, residuals.flatten(0, 1))
+        return transposed_product(self.pushes, residuals.flatten(0, 1))
 
     def pull(self, residuals: Tensor) -> Tensor:
         """(r, E) summed scaled gradient of residuals (N, C, E), in coordinates."""
-        return _transposed_product(self.reads, residuals.flatten(0, 1))
+        return transposed_product(self.reads, residuals.flatten(0, 1))
 
 
-def _transposed_product(tall: Tensor, narrow: Tensor) -> Tensor:
-    """tallᵀ narrow; in this order the product of a tall matrix with few columns is several times as
-    fast."""
+def tall_product(tall: Tensor, narrow: Tensor) -> Tensor:
+    """tall (M, r) by narrow (r, E), several times as fast in this order for few columns."""
+    return (narrow.T @ tall.T).T
+
+
+def transposed_product(tall: Tensor, narrow: Tensor) -> Tensor:
+    """tallᵀ narrow for (M, r) and (M, E), as `tall_product` is."""
     return (narrow.T @ tall).T
 
 
