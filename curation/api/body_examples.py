@@ -49,6 +49,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "copy_proposal": {"name": "cleaner, second try"},
     "predict_what_if": {"edits": EDITS},
     "predict_proposal": {"method": "replay", "level": 0.9},
+    "check_labels": {"encoder": ID},
     "suggest_edits": {"number_of_edits": 40, "guards": [{"behaviour": OTHER, "tolerance": 0.05}]},
     "propose_suggestion": {"name": "as suggested", "hypothesis": "The margin grows by 0.2."},
     "register": {"primary_behaviour": ID, "number_of_seeds": 8, "smallest_effect": 0.05},
