@@ -29,7 +29,7 @@ from workers.training.trajectory import Trajectory
 def test_scores_are_the_dense_solve(architecture: dict) -> None:
     run = train(problem_with(architecture), 3)
     behaviours = behaviours_for(problem_of(TRANSFORMER if architecture is GPT2 else architecture))
-    scores = Ekfac(damping=0.05).scores([run], behaviours).per_seed[0]
+    scores = Ekfac(damping=0.05, scales=()).scores([run], behaviours).per_seed[0]
     at = Linearised.of(run)
     matrix = dense(fit_kronecker(at)) + 0.05 * torch.eye(len(at.parameters), dtype=torch.float64)
     solved = torch.linalg.solve(matrix, at.behaviour_gradients(behaviours).T).T

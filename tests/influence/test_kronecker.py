@@ -23,9 +23,10 @@ from tests.training.problems import (
     examples_for,
     problem_of,
 )
-from workers.influence import kronecker, kronecker_blocks
+from workers.influence import kronecker_blocks, kronecker_passes
 from workers.influence.coverage import Coverage, CoverageError, LeftOutParameter
-from workers.influence.kronecker import Kronecker, ModelLabels, fit_kronecker, plan_blocks
+from workers.influence.kronecker import Kronecker, fit_kronecker, plan_blocks
+from workers.influence.kronecker_passes import ModelLabels
 from workers.influence.linearised import Linearised, curvature_product, square_root_curvature
 from workers.training.examples import EncodedExamples
 from workers.training.problem import TrainingProblem
@@ -213,8 +214,8 @@ def test_batches_and_memory_change_nothing(
 ) -> None:
     at = trained(architecture)
     expected = dense(fit_kronecker(at))
-    monkeypatch.setattr(kronecker, "LONGEST_BATCH", 1)
-    monkeypatch.setattr(kronecker, "KEPT_BYTES", 0)
+    monkeypatch.setattr(kronecker_passes, "LONGEST_BATCH", 1)
+    monkeypatch.setattr(kronecker_passes, "KEPT_BYTES", 0)
     monkeypatch.setattr(kronecker_blocks, "CHUNK_BYTES", 1)
     torch.testing.assert_close(dense(fit_kronecker(at)), expected, rtol=1e-8, atol=1e-10)
 
@@ -256,7 +257,7 @@ def test_a_weight_of_two_is_a_second_copy() -> None:
 def test_drawn_labels_have_the_second_moment_of_the_loss(
     loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronecker, "MOST_EXACT_CLASSES", 0)
+    monkeypatch.setattr(kronecker_passes, "MOST_EXACT_CLASSES", 0)
     at = trained(MLP if loss == "cross_entropy" else LANGUAGE_MODEL, 4)
     indices = torch.arange(4)
     batch = at.train.select(indices)

@@ -9,13 +9,13 @@ are the Gauss–Newton matrix of the loss and not an empirical Fisher matrix. Wh
 several times the factors are the partial traces of the sum of its uses' Kronecker products.
 
 Cost: two forward passes and as many backward passes as there are classes (two with drawn labels),
-and an eigendecomposition of each factor.
+and an eigendecomposition of each factor. What that leaves out between matrices is told, along a few
+directions, by `workers.influence.kronecker_scales`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,18 +24,18 @@ from torch.func import functional_call, vjp, vmap
 
 from workers.influence.coverage import Coverage, LeftOutParameter
 from workers.influence.kronecker_blocks import KroneckerBlock
-from workers.influence.kronecker_uses import Cotangents, Recorded, record_uses
-from workers.influence.linearised import CHUNK_BYTES, Linearised, square_root_curvature
-from workers.training.losses import IGNORED_TOKEN
+from workers.influence.kronecker_passes import (
+    CHECKED_EXAMPLES,
+    MOST_EXACT_CLASSES,
+    ModelLabels,
+    Passes,
+    by_weight,
+)
+from workers.influence.kronecker_uses import Recorded, record_uses
+from workers.influence.linearised import CHUNK_BYTES, Linearised
 
 LARGEST_SIDE = 2_000
 """Of a factor that is still decomposed; a longer side keeps its own coordinates."""
-MOST_EXACT_CLASSES = 16
-"""Up to so many classes the model's labels are summed over, not drawn."""
-KEPT_BYTES = 256 << 20
-"""Of recorded uses that are kept between the two passes."""
-CHECKED_EXAMPLES = 4
-LONGEST_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ class Kronecker:
     coverage: Coverage
     root_metric: Tensor | None = None
     """(P,) D^½ as used: for each matrix the nearest product of a row and a column."""
+    passes: Passes | None = None
+    """What it was made of."""
 
     def apply(self, vectors: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """f(M) v for each row of `vectors` (K, P), with f given on eigenvalues of any shape."""
+        """f(M) v for each row of `vectors` (K, P), with f given on eigenvalues of any shape, and
+        for each row apart where it adds a first dimension K."""
         found = torch.empty_like(vectors)
         for block in self.blocks:
             assert block.values is not None
@@ -81,40 +84,6 @@ class Kronecker:
                            if block.values is not None)  # fmt: skip
 
 
-class ModelLabels:
-    """Cotangents of the outputs whose second moments are the curvature of the loss in them."""
-
-    def __init__(self, at: Linearised, seed: int) -> None:
-        self.loss = at.problem.loss
-        self.targets = at.train.targets
-        generator = torch.Generator().manual_seed(seed)
-        number = len(at.train)
-        # Position first, example second: neither batches nor padding move anyone's draw.
-        length = self.targets.shape[1] if self.targets.ndim == 2 else 1
-        self.draws = torch.rand(length, number, generator=generator, dtype=torch.float64).T
-
-    def of(self, indices: Tensor) -> Cotangents:
-        """For the training examples at `indices`."""
-        return lambda outputs: self._cotangents(outputs, indices)
-
-    def _cotangents(self, outputs: Tensor, indices: Tensor) -> Tensor:
-        if self.loss == "squared_error":
-            return torch.full_like(outputs, 2**0.5)[None]
-        if self.loss == "cross_entropy" and outputs.shape[1] <= MOST_EXACT_CLASSES:
-            return square_root_curvature(self.loss, outputs).movedim(1, 0)
-        probabilities = outputs.softmax(-1)
-        draws = self.draws[indices].reshape(*outputs.shape[:-1], 1)
-        cumulative = probabilities.double().cumsum(-1)
-        drawn = torch.searchsorted(cumulative, draws * cumulative[..., -1:])
-        drawn = drawn.clamp_max(outputs.shape[-1] - 1)
-        found = probabilities.scatter_add(-1, drawn, torch.full_like(probabilities[..., :1], -1.0))
-        if self.loss == "next_token":
-            counted = (self.targets[indices] != IGNORED_TOKEN).to(outputs.dtype)
-            # The loss is a mean over tokens, and so is its curvature: one root of their number.
-            found = found * (counted / counted.sum(1, keepdim=True).clamp_min(1).sqrt())[..., None]
-        return found[None]
-
-
 def fit_kronecker(at: Linearised, *, seed: int = 0, metric: Tensor | None = None) -> Kronecker:
     """The decomposition at a network's parameters, of all training examples with their weights.
 
@@ -126,13 +95,14 @@ def fit_kronecker(at: Linearised, *, seed: int = 0, metric: Tensor | None = None
     if root is not None:
         blocks = [block.with_scale(root) for block in blocks]
         root = _used_root(blocks, root)
-    passes = _Passes(at, ModelLabels(at, seed), blocks)
+    passes = Passes(at, ModelLabels(at, seed), blocks)
     blocks = _with_bases(blocks, passes)
     blocks = _with_values(blocks, passes, at.denominator)
     places, diagonal = _diagonal(at, passes.labels, [one.name for one in coverage.left_out])
     if root is not None:
         diagonal = diagonal * root[places].square()
-    return Kronecker(at.parameters.numel(), tuple(blocks), places, diagonal, coverage, root)
+    size = at.parameters.numel()
+    return Kronecker(size, tuple(blocks), places, diagonal, coverage, root, passes)
 
 
 def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
@@ -147,7 +117,7 @@ def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
         probe.append(torch.randn(outputs.shape[1:], generator=generator).to(outputs))
         return probe[0].expand_as(outputs)[None]
 
-    uses = _by_weight(record_uses(at, batch.inputs, cotangents))
+    uses = by_weight(record_uses(at, batch.inputs, cotangents))
     blocks: list[KroneckerBlock] = []
     accounted: set[str] = set()
     if uses:
@@ -202,57 +172,12 @@ def _reason(name: str, shape: tuple[int, ...], uses: dict[str, list[Recorded]]) 
     return "a vector" if len(shape) < 2 else "not used as a whole matrix"
 
 
-def _by_weight(recorded: Sequence[Recorded]) -> dict[str, list[Recorded]]:
-    found: dict[str, list[Recorded]] = defaultdict(list)
-    for one in recorded:
-        found[one.use.weight].append(one)
-    return dict(found)
-
-
 def _used_root(blocks: Sequence[KroneckerBlock], root: Tensor) -> Tensor:
     """`root` (P,) with every block's part replaced by its product of a row and a column."""
     used = root[None].clone()
     for block in blocks:
         block.scatter(torch.as_tensor(block.scale())[None], used)
     return used[0]
-
-
-class _Passes:
-    """The uses of every batch, twice: kept from the first pass where they fit, else recorded
-    again."""
-
-    def __init__(
-        self, at: Linearised, labels: ModelLabels, blocks: Sequence[KroneckerBlock]
-    ) -> None:
-        self.at = at
-        self.labels = labels
-        self.weights = at.weights.clamp_min(0)
-        self.wanted = {block.weight for block in blocks}
-        self._kept: list[tuple[Tensor, dict[str, list[Recorded]]]] | None = None
-
-    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, list[Recorded]]]]:
-        """The weights (B,) and the uses by weight of each batch."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept, total = [], 0
-        number = len(self.at.train)
-        start, length = 0, min(CHECKED_EXAMPLES, number)
-        while start < number:
-            indices = torch.arange(start, min(number, start + length))
-            recorded = record_uses(
-                self.at, self.at.train.select(indices).inputs, self.labels.of(indices)
-            )
-            found = _by_weight([one for one in recorded if one.use.weight in self.wanted])
-            each = sum(one.nbytes for one in recorded) / len(indices)
-            length = max(1, min(LONGEST_BATCH, int(CHUNK_BYTES / max(1.0, each))))
-            start += len(indices)
-            total += round(each * len(indices))
-            if total <= KEPT_BYTES:
-                kept.append((self.weights[indices], found))
-            yield self.weights[indices], found
-        if total <= KEPT_BYTES:
-            self._kept = kept
 
 
 @dataclass
@@ -270,7 +195,7 @@ class _Factors:
         return self
 
 
-def _with_bases(blocks: Sequence[KroneckerBlock], passes: _Passes) -> list[KroneckerBlock]:
+def _with_bases(blocks: Sequence[KroneckerBlock], passes: Passes) -> list[KroneckerBlock]:
     collected: dict[str, list[_Factors]] = {}
     for weights, uses in passes:
         for block in blocks:
@@ -327,7 +252,7 @@ def _basis(moment: Tensor | float) -> Tensor | None:
 
 
 def _with_values(
-    blocks: Sequence[KroneckerBlock], passes: _Passes, denominator: float
+    blocks: Sequence[KroneckerBlock], passes: Passes, denominator: float
 ) -> list[KroneckerBlock]:
     values: dict[str, Tensor] = {}
     for weights, uses in passes:

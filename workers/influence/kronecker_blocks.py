@@ -144,6 +144,22 @@ class KroneckerBlock:
             0, touched % self.rows, squares
         )
 
+    def products(self, uses: Sequence[Recorded], vectors: Tensor) -> Tensor:
+        """(V, D, B) of `vectors` (V, R, C) in the basis with the matrix's gradient of each example
+        and cotangent, which is formed only where that is less work."""
+        batch = len(uses[0].use.inputs)
+        draws = max(one.gradients.shape[0] for one in uses)
+        found = vectors.new_zeros(len(vectors), draws, batch)
+        for one in uses:
+            rows, columns = self.sides_in_basis(one)
+            each = draws * self.rows * self.columns
+            if not rows.is_floating_point():
+                each = len(vectors) * columns.shape[2] * self.columns
+            part = max(1, CHUNK_BYTES // (each * vectors.element_size()))
+            for places in torch.arange(batch).split(part):
+                found[:, :, places] += _products(rows, columns, places, vectors)
+        return found
+
     def gradients(self, uses: Sequence[Recorded]) -> Tensor:
         """(D, B, R, C) the gradient of each example, from its uses and not in the basis."""
         plain = replace(self, row_basis=None, column_basis=None)
@@ -153,6 +169,20 @@ class KroneckerBlock:
 
 def _scaled(vectors: Tensor, scale: Tensor | None) -> Tensor:
     return vectors if scale is None else vectors * scale
+
+
+def _products(rows: Tensor, columns: Tensor, part: Tensor, vectors: Tensor) -> Tensor:
+    """(V, D, b) of `vectors` (V, R, C) with the sum of outer products of one use's sides."""
+    if not rows.is_floating_point():
+        return torch.einsum("vbtc,dbtc->vdb", vectors[:, rows[part]], columns[:, part])
+    rows, columns = rows[:, part], columns[:, part]
+    if rows.shape[2] > 1:
+        formed = rows.mT @ columns
+        return torch.einsum("vk,dbk->vdb", vectors.flatten(1), formed.flatten(2))
+    rows, columns = rows[:, :, 0], columns[:, :, 0]
+    if len(rows) == 1:
+        return torch.einsum("vbc,dbc->vdb", rows[0] @ vectors, columns)
+    return torch.einsum("vbr,dbr->vdb", columns[0] @ vectors.mT, rows)
 
 
 def _sum_of_outer_products(
