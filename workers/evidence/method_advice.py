@@ -73,8 +73,8 @@ def advise_method(size: TrainingSize, limits: AdviceLimits = AdviceLimits()) -> 
     if size.replayable and costs[0] in fitting:
         reason = (
             "Replay differentiates the training itself, which no other method does, and this "
-            "baseline is small enough for it. Replay shrunk over seeds foretells fresh seeds better "
-            "still, where the time for unrolled segments is there too."
+            "baseline is small enough for it. Replay shrunk over seeds foretells fresh seeds "
+            "better still, where there is time for unrolled segments too."
         )
         return MethodAdvice("replay", reason, costs)
     why_not = (
