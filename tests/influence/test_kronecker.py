@@ -176,10 +176,24 @@ def test_an_uploaded_language_model_is_covered_with_its_tied_embedding_and_adapt
 @pytest.mark.parametrize("architecture", [BAG, LANGUAGE_MODEL, GPT2], ids=["bag", "tied", "GPT-2"])
 def test_recorded_uses_add_up_to_each_examples_gradient(architecture: dict) -> None:
     at = trained(architecture)
-    blocks, coverage = plan_blocks(at)
+    blocks, coverage, _ = plan_blocks(at)
     covered = {block.weight for block in blocks} | {block.bias for block in blocks}
     assert not covered & {one.name for one in coverage.left_out}
     assert "body.tokens.weight" in covered or architecture is not LANGUAGE_MODEL
+
+
+@pytest.mark.parametrize("architecture", [TRANSFORMER, GPT2, UPLOADED["Llama"]],
+                         ids=["transformer", "GPT-2", "Llama"])  # fmt: skip
+def test_norms_keep_the_diagonal_of_their_recorded_uses(
+    architecture: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = trained(architecture)
+    vectors = plan_blocks(at)[2]
+    assert any("norm" in name or "ln_" in name for name in vectors)
+    diagonal = dense(fit_kronecker(at)).diagonal()
+    monkeypatch.setattr("workers.influence.kronecker.vector_gradients", lambda recorded: {})
+    assert plan_blocks(at)[2] == ()
+    torch.testing.assert_close(diagonal, dense(fit_kronecker(at)).diagonal())
 
 
 def test_a_matrix_that_is_also_used_otherwise_is_left_to_its_diagonal() -> None:
@@ -190,7 +204,7 @@ def test_a_matrix_that_is_also_used_otherwise_is_left_to_its_diagonal() -> None:
         return plain(features) + at.network.output.weight.square().sum()
 
     at.network.forward = with_a_norm  # type: ignore[method-assign]
-    blocks, coverage = plan_blocks(at)
+    blocks, coverage, _ = plan_blocks(at)
     assert [block.weight for block in blocks] == ["hidden.0.weight"]
     assert [(one.name, one.reason) for one in coverage.left_out] == [
         ("output.weight", "also used otherwise than as a matrix"), ("output.bias", "a vector"),

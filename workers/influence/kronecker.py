@@ -31,7 +31,7 @@ from workers.influence.kronecker_passes import (
     Passes,
     by_weight,
 )
-from workers.influence.kronecker_uses import Recorded, record_uses
+from workers.influence.kronecker_uses import Recorded, record_uses, vector_gradients
 from workers.influence.linearised import CHUNK_BYTES, Linearised
 
 LARGEST_SIDE = 2_000
@@ -89,25 +89,30 @@ def fit_kronecker(at: Linearised, *, seed: int = 0, metric: Tensor | None = None
 
     `metric` (P,) is D, above 0. Raises CoverageError when too few parameters lie in matrices.
     """
-    blocks, coverage = plan_blocks(at)
+    blocks, coverage, vectors = plan_blocks(at)
     coverage.require()
     root = None if metric is None else metric.sqrt()
     if root is not None:
         blocks = [block.with_scale(root) for block in blocks]
         root = _used_root(blocks, root)
-    passes = Passes(at, ModelLabels(at, seed), blocks)
+    passes = Passes(at, ModelLabels(at, seed), blocks, vectors)
     blocks = _with_bases(blocks, passes)
-    blocks = _with_values(blocks, passes, at.denominator)
-    places, diagonal = _diagonal(at, passes.labels, [one.name for one in coverage.left_out])
+    blocks, known = _with_values(blocks, passes, at.denominator)
+    others = [one.name for one in coverage.left_out if one.name not in vectors]
+    places, diagonal = _diagonal(at, passes.labels, others)
+    slices = at.layout.slices
+    places = torch.cat([places, *[torch.arange(len(at.parameters))[slices[one]] for one in known]])
+    diagonal = torch.cat([diagonal, *known.values()])
     if root is not None:
         diagonal = diagonal * root[places].square()
     size = at.parameters.numel()
     return Kronecker(size, tuple(blocks), places, diagonal, coverage, root, passes)
 
 
-def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
+def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage, tuple[str, ...]]:
     """The matrices whose recorded uses account for their whole gradient, checked on a few
-    examples against plain differentiation, and the report of what is left."""
+    examples against plain differentiation; the report of what is left; and the vectors among that
+    whose uses account for their gradient."""
     checked = torch.arange(min(CHECKED_EXAMPLES, len(at.train)))
     batch = at.train.select(checked)
     probe: list[Tensor] = []
@@ -117,7 +122,9 @@ def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
         probe.append(torch.randn(outputs.shape[1:], generator=generator).to(outputs))
         return probe[0].expand_as(outputs)[None]
 
-    uses = by_weight(record_uses(at, batch.inputs, cotangents))
+    recorded = record_uses(at, batch.inputs, cotangents, vectors=True)
+    uses = by_weight([one for one in recorded if not one.use.is_vector])
+    vectors: list[str] = []
     blocks: list[KroneckerBlock] = []
     accounted: set[str] = set()
     if uses:
@@ -136,6 +143,9 @@ def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
                 block = replace(block, bias=None, bias_slice=None)
             blocks.append(block)
             accounted |= {one for one in (block.weight, block.bias) if one is not None}
+        for name, found in vector_gradients(recorded).items():
+            if name not in accounted and _agree(found[0], expected[:, slices[name]]):
+                vectors.append(name)
     left = tuple(
         LeftOutParameter(name, size, _reason(name, shape, uses))
         for name, size, shape in zip(
@@ -143,7 +153,7 @@ def plan_blocks(at: Linearised) -> tuple[list[KroneckerBlock], Coverage]:
         )
         if name not in accounted
     )
-    return blocks, Coverage(at.parameters.numel(), left)
+    return blocks, Coverage(at.parameters.numel(), left), tuple(vectors)
 
 
 def _planned_block(
@@ -253,13 +263,19 @@ def _basis(moment: Tensor | float) -> Tensor | None:
 
 def _with_values(
     blocks: Sequence[KroneckerBlock], passes: Passes, denominator: float
-) -> list[KroneckerBlock]:
+) -> tuple[list[KroneckerBlock], dict[str, Tensor]]:
+    """The blocks with their eigenvalues, and diag H of each vector of the passes."""
     values: dict[str, Tensor] = {}
     for weights, uses in passes:
-        for block in blocks:
-            found = block.squares(uses[block.weight], weights)
-            values[block.weight] = values.get(block.weight, 0.0) + found
-    return [replace(block, values=values[block.weight] / denominator) for block in blocks]
+        found = {block.weight: block.squares(uses[block.weight], weights) for block in blocks}
+        if passes.vectors:
+            rows = vector_gradients([one for own in uses.values() for one in own])
+            for name in passes.vectors:
+                found[name] = weights @ rows[name].square().sum(0)
+        for name, own in found.items():
+            values[name] = values.get(name, 0.0) + own / denominator
+    known = {name: values[name] for name in passes.vectors}
+    return [replace(block, values=values[block.weight]) for block in blocks], known
 
 
 def _diagonal(at: Linearised, labels: ModelLabels, names: Sequence[str]) -> tuple[Tensor, Tensor]:

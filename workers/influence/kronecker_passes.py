@@ -61,12 +61,18 @@ class Passes:
     recorded again."""
 
     def __init__(
-        self, at: Linearised, labels: ModelLabels, blocks: Sequence[KroneckerBlock]
+        self,
+        at: Linearised,
+        labels: ModelLabels,
+        blocks: Sequence[KroneckerBlock],
+        vectors: Sequence[str] = (),
     ) -> None:
+        """`vectors` are the parameters outside `blocks` whose gradients are wanted too."""
         self.at = at
         self.labels = labels
         self.weights = at.weights.clamp_min(0)
-        self.wanted = {block.weight for block in blocks}
+        self.wanted = {*vectors, *(block.weight for block in blocks)}
+        self.vectors = tuple(vectors)
         self._kept: list[tuple[Tensor, dict[str, list[Recorded]]]] | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, list[Recorded]]]]:
@@ -80,9 +86,14 @@ class Passes:
         while start < number:
             indices = torch.arange(start, min(number, start + length))
             recorded = record_uses(
-                self.at, self.at.train.select(indices).inputs, self.labels.of(indices)
+                self.at,
+                self.at.train.select(indices).inputs,
+                self.labels.of(indices),
+                vectors=bool(self.vectors),
             )
-            found = by_weight([one for one in recorded if one.use.weight in self.wanted])
+            found = by_weight(
+                [one for one in recorded if {one.use.weight, one.use.bias} & self.wanted]
+            )
             each = sum(one.nbytes for one in recorded) / len(indices)
             length = max(1, min(LONGEST_BATCH, int(CHUNK_BYTES / max(1.0, each))))
             start += len(indices)

@@ -1,8 +1,10 @@
-"""Where a network multiplies by its trained matrices: each call's inputs, and the gradients that
-come back to its outputs. What is made of them lives in `workers.influence.kronecker`.
+"""Where a network multiplies by its trained matrices, and by vectors entry by entry as norms do:
+each call's inputs, and the gradients that come back to its outputs. What is made of them lives in
+`workers.influence.kronecker`.
 
-The gradient of a matrix that is used as y_t = W x_t is Σ_t (∂ℓ/∂y_t) x_tᵀ. A dispatch mode sees
-every linear map, product, convolution and table lookup, in networks of our own and of others alike.
+The gradient of a matrix that is used as y_t = W x_t is Σ_t (∂ℓ/∂y_t) x_tᵀ, that of a vector as
+y_t = w ∘ x_t is Σ_t (∂ℓ/∂y_t) ∘ x_t. A dispatch mode sees every linear map, product, convolution,
+table lookup and norm, in networks of our own and of others alike.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class MatrixUse:
     """One call on a batch of B examples, with T input vectors for each."""
 
     weight: str
+    """The name of a matrix, or of a vector where `is_vector`."""
     bias: str | None
     inputs: Tensor
     """(B, T, I), or the ids (B, T) of looked-up rows."""
@@ -35,6 +38,7 @@ class MatrixUse:
     has_channels_first: bool = False
     ignored: Tensor | None = None
     """(B, T) lookups that do not move the table (its padding entry)."""
+    is_vector: bool = False
 
     @property
     def is_lookup(self) -> bool:
@@ -71,12 +75,16 @@ Cotangents = Callable[[Tensor], Tensor]
 
 
 def record_uses(
-    at: Linearised, inputs: dict[str, Tensor], cotangents: Cotangents
+    at: Linearised,
+    inputs: dict[str, Tensor],
+    cotangents: Cotangents,
+    vectors: bool = False,
 ) -> list[Recorded]:
-    """Runs the network on a batch and pulls `cotangents` of its outputs back to every use."""
+    """Runs the network on a batch and pulls `cotangents` of its outputs back to every use of a
+    matrix, and with `vectors` of a vector."""
     batch = len(next(iter(inputs.values())))
     parameters = at.layout.unflatten(at.parameters)
-    with torch.enable_grad(), _Recorder(parameters, batch) as recorder:
+    with torch.enable_grad(), _Recorder(parameters, batch, vectors) as recorder:
         outputs: Tensor = functional_call(at.network, parameters, (), inputs)
     uses = recorder.uses
     if not uses:
@@ -100,11 +108,26 @@ def record_uses(
     ]
 
 
+def vector_gradients(recorded: Sequence[Recorded]) -> dict[str, Tensor]:
+    """(D, B, I) the gradients of each example in every vector among the uses, by name."""
+    found: dict[str, Tensor] = {}
+    for one in recorded:
+        if not one.use.is_vector:
+            continue
+        own = {one.use.weight: (one.gradients * one.use.inputs).sum(2)}
+        if one.use.bias is not None:
+            own[one.use.bias] = one.gradients.sum(2)
+        for name, rows in own.items():
+            found[name] = rows if name not in found else found[name] + rows
+    return found
+
+
 class _Recorder(TorchFunctionMode):
     """Notes each call that multiplies by one of `parameters`, whole and as it is stored."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], batch: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], batch: int, vectors: bool) -> None:
         super().__init__()
+        self.vectors = vectors
         self.names = {id(tensor): name for name, tensor in parameters.items()}
         self.batch = batch
         self.uses: list[MatrixUse] = []
@@ -232,6 +255,44 @@ class _Recorder(TorchFunctionMode):
             self.note(output, places, weight=name, bias=None, inputs_are_rows=True, ignored=ignored)
         return output
 
+    def product(self, func: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Tensor:
+        output: Tensor = func(*args, **keywords)
+        if not self.vectors or keywords:
+            return output
+        for weight, values in (args, args[::-1]):
+            name = self.name_of(weight)
+            if name is not None and weight.ndim == 1 and _ends_like(values, weight):
+                self.note_vector(output, values, name, None)
+        return output
+
+    def layer_norm(self, func: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Tensor:
+        output: Tensor = func(*args, **keywords)
+        values, shape, weight, bias, epsilon = _arguments(
+            args,
+            keywords,
+            ("input", "normalized_shape", "weight", "bias", "eps"),
+            (None, None, None, None, 1e-5),
+        )
+        name = self.name_of(weight)
+        if self.vectors and name is not None and weight.ndim == 1:
+            normed = functional.layer_norm(values.detach(), shape, eps=epsilon)
+            self.note_vector(output, normed, name, self.name_of(bias))
+        return output
+
+    def note_vector(self, output: Tensor, values: Tensor, weight: str, bias: str | None) -> None:
+        self.note(
+            output,
+            self.by_example(values),
+            weight=weight,
+            bias=bias,
+            inputs_are_rows=False,
+            is_vector=True,
+        )
+
+
+def _ends_like(values: Any, weight: Tensor) -> bool:
+    return isinstance(values, Tensor) and values.ndim > 1 and values.shape[-1] == len(weight)
+
 
 def _argument(
     args: Sequence[Any], keywords: Mapping[str, Any], place: int, names: Sequence[str]
@@ -259,6 +320,11 @@ _HANDLERS: dict[Any, Callable[[_Recorder, Any, Sequence[Any], dict[str, Any]], T
     functional.linear: _Recorder.linear,
     functional.conv2d: _Recorder.convolution,
     functional.embedding: _Recorder.lookup,
+    functional.layer_norm: _Recorder.layer_norm,
+    torch.mul: _Recorder.product,
+    torch.Tensor.mul: _Recorder.product,
+    torch.Tensor.__mul__: _Recorder.product,
+    torch.Tensor.__rmul__: _Recorder.product,
     torch.addmm: _Recorder.addmm,
     torch.matmul: _Recorder.matmul,
     torch.mm: _Recorder.matmul,

@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 
 from workers.influence.kronecker_blocks import KroneckerBlock
-from workers.influence.kronecker_uses import MatrixUse, Recorded, record_uses
+from workers.influence.kronecker_uses import (
+    MatrixUse,
+    Recorded,
+    record_uses,
+    vector_gradients,
+)
 from workers.influence.linearised import Linearised
 from workers.influence.projection import (
     Cotangents,
@@ -130,13 +135,17 @@ class StructuredProjection(Projection):
         matrices: Sequence[ProjectedMatrix],
         others: Sequence[str],
         sketch: SparseSketch | None,
+        recorded: frozenset[str],
         vectors_each: int,
     ) -> None:
-        """`others` are the parameters outside `matrices`; `vectors_each` counts the numbers that
-        the uses of all matrices hold for one example."""
+        """`others` are the parameters outside `matrices`, of which `recorded` are vectors whose
+        recorded uses make up their gradients; `vectors_each` counts the numbers that the uses of
+        all matrices hold for one example."""
         self.at = at
         self.matrices = tuple(matrices)
         self.others = tuple(others)
+        self.recorded = recorded
+        self.formed = tuple(name for name in others if name not in recorded)
         self.sketch = sketch
         self._vectors_each = vectors_each
         slices = at.layout.slices
@@ -149,7 +158,7 @@ class StructuredProjection(Projection):
         """Finds the network's matrices on two training examples, checks that their uses make up
         their gradients, and draws the projection from `seed`."""
         few = at.train.select(torch.arange(2) % len(at.train))
-        blocks, numbers = _blocks_of(at, few)
+        blocks, recorded, numbers = _blocks_of(at, few)
         inside = {name for block in blocks for name in (block.weight, block.bias) if name}
         others = [name for name in at.layout.names if name not in inside]
         sizes = [block.rows * block.columns for block in blocks]
@@ -164,7 +173,7 @@ class StructuredProjection(Projection):
         sketch = None
         if rest > shares[-1]:
             sketch = SparseSketch.of(rest, shares[-1], generator, dtype)
-        return cls(at, matrices, others, sketch, numbers)
+        return cls(at, matrices, others, sketch, recorded, numbers)
 
     def vectors(self, flat: Tensor) -> Tensor:
         parts = [one.vectors(flat) for one in self.matrices]
@@ -182,13 +191,20 @@ class StructuredProjection(Projection):
             kept.append(cotangents(outputs))
             return kept[0]
 
-        recorded = by_weight(record_uses(self.at, batch.inputs, keep))
+        everything = record_uses(self.at, batch.inputs, keep, vectors=bool(self.recorded))
+        recorded = by_weight([one for one in everything if not one.use.is_vector])
         parts = [one.pulled(recorded[one.block.weight]) for one in self.matrices]
+        slices = self.at.layout.slices
         if not kept:
             with torch.no_grad():
                 keep(self.at.outputs(batch.inputs))
         if self.others:
-            parts.append(self._sketched(pulled_back(self.at, self.others, batch, kept[0])))
+            rows = vector_gradients(everything)
+            if self.formed:
+                formed = pulled_back(self.at, self.formed, batch, kept[0])
+                sizes = [slices[name].stop - slices[name].start for name in self.formed]
+                rows.update(zip(self.formed, formed.split(sizes, 2), strict=True))
+            parts.append(self._sketched(torch.cat([rows[name] for name in self.others], 2)))
         return torch.cat(parts, 2)
 
     def _sketched(self, rows: Tensor) -> Tensor:
@@ -205,7 +221,7 @@ class StructuredProjection(Projection):
         return numbers * self.at.parameters.element_size()
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "oversampling": OVERSAMPLING, "formed": list(self.others)}
+        return {**super().describe(), "oversampling": OVERSAMPLING, "formed": list(self.formed)}
 
 
 def shared_out(total: int, sizes: Sequence[int]) -> list[int]:
@@ -229,9 +245,11 @@ def by_weight(recorded: Sequence[Recorded]) -> dict[str, list[Recorded]]:
     return found
 
 
-def _blocks_of(at: Linearised, few: EncodedExamples) -> tuple[list[KroneckerBlock], int]:
-    """The matrices whose gradients their recorded uses make up, and the numbers that these uses
-    hold for one of the examples `few`."""
+def _blocks_of(
+    at: Linearised, few: EncodedExamples
+) -> tuple[list[KroneckerBlock], frozenset[str], int]:
+    """The matrices and the vectors whose gradients their recorded uses make up, and the numbers
+    that the uses of matrices hold for one of the examples `few`."""
     generator = torch.Generator().manual_seed(0)
     drawn: list[Tensor] = []
 
@@ -239,9 +257,10 @@ def _blocks_of(at: Linearised, few: EncodedExamples) -> tuple[list[KroneckerBloc
         drawn.append(torch.randn(1, *outputs.shape, generator=generator, dtype=outputs.dtype))
         return drawn[0]
 
-    recorded = by_weight(record_uses(at, few.inputs, cotangents))
-    if not recorded:
-        return [], 0
+    everything = record_uses(at, few.inputs, cotangents, vectors=True)
+    recorded = by_weight([one for one in everything if not one.use.is_vector])
+    if not everything:
+        return [], frozenset(), 0
     expected = pulled_back(at, at.layout.names, few, drawn[0])[0]
     blocks, numbers = [], 0
     for weight, uses in recorded.items():
@@ -250,10 +269,19 @@ def _blocks_of(at: Linearised, few: EncodedExamples) -> tuple[list[KroneckerBloc
             continue
         found = ProjectedMatrix(block, None, block.rows * block.columns).pulled(uses)[0]
         wanted = block.gather(expected).flatten(1)
-        if torch.linalg.norm(found - wanted) <= 1e-3 * torch.linalg.norm(wanted):
+        if _agree(found, wanted):
             blocks.append(block)
             numbers += 4 * sum(one.nbytes for one in uses) // at.parameters.element_size()
-    return blocks, numbers // len(few)
+    vectors = frozenset(
+        name
+        for name, found in vector_gradients(everything).items()
+        if _agree(found[0], expected[:, at.layout.slices[name]])
+    )
+    return blocks, vectors, numbers // len(few)
+
+
+def _agree(found: Tensor, wanted: Tensor) -> bool:
+    return bool(torch.linalg.norm(found - wanted) <= 1e-3 * torch.linalg.norm(wanted))
 
 
 def _block_of(at: Linearised, weight: str, uses: Sequence[MatrixUse]) -> KroneckerBlock | None:
