@@ -136,6 +136,8 @@ def calls_with_anothers_ids(a: dict[str, Any], v: dict[str, Any]) -> dict[tuple[
         ("suggest_edits", "guards"): (
             f"/behaviours/{a['behaviour_id']}/suggestions",
             {"guards": [{"behaviour": v["behaviour_id"]}]}),
+        ("check_labels", "encoder"): (
+            f"/baselines/{a['baseline_id']}/label-check", {"encoder": v["model_id"]}),
         ("register", "primary_behaviour"): (
             proposal + "/registrations", {"primary_behaviour": v["behaviour_id"]}),
         ("show_checklist", "primary_behaviour"): (proposal + "/checklist" + behaviour, None),
