@@ -1,4 +1,4 @@
-"""Is our EK-FAC the EK-FAC of others? Its scores beside those of kronfluence on the same networks
+"""Is our EK-FAC, blocks alone, the EK-FAC of others? Its scores beside those of kronfluence on the same networks
 and at the same dampings, in rank and in value. Needs `make peers`."""
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def run() -> Report:
                 for metric, target in TARGETS.items()
             ]
             continue
-        ours = Ekfac(damping=damping).scores(runs, behaviours).per_seed.astype(np.float64)
+        ours = (
+            Ekfac(damping=damping, scales=()).scores(runs, behaviours).per_seed.astype(np.float64)
+        )
         theirs = peer.scores[:, place].astype(np.float64)
         columns = [
             (ours[seed, :, k], theirs[seed, :, k])

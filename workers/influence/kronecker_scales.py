@@ -25,7 +25,7 @@ from workers.influence.kronecker_blocks import KroneckerBlock
 from workers.influence.kronecker_uses import Recorded
 
 SCALES = (0.125, 1.0, 8.0, 64.0, 512.0)
-"""Chosen on other data, models and seeds than any benchmark's."""
+"""Chosen with other splits, networks and seeds than any benchmark's; see docs/methods/ekfac.md."""
 BYTES = 512 << 20
 """Of one block's candidates held at a time."""
 
