@@ -1,5 +1,5 @@
-"""Is our EK-FAC, blocks alone, the EK-FAC of others? Its scores beside those of kronfluence on the same networks
-and at the same dampings, in rank and in value. Needs `make peers`."""
+"""Is our EK-FAC, blocks alone, the EK-FAC of others? Its scores beside those of kronfluence on the
+same networks and at the same dampings, in rank and in value. Needs `make peers`."""
 
 from __future__ import annotations
 
