@@ -16,11 +16,6 @@ class KnownMethod:
     title: str
     question: str
 
-    @property
-    def is_control(self) -> bool:
-        """Whether it is an honest control, which shows what influence adds."""
-        return self.name.startswith("control_")
-
 
 KNOWN_METHODS = (
     KnownMethod(

@@ -47,7 +47,12 @@ from workers.influence.deviation import STAGES, Deviation, Edit, follow
 from workers.influence.deviation_basis import DIRECTIONS, GROUPS
 from workers.influence.ensembles import seed_weights
 from workers.influence.interface import InfluenceScores, Progress, shared_problem
-from workers.influence.reliability import Reliability, shrunk_ratio
+from workers.influence.reliability import (
+    Reliability,
+    first_order_effects,
+    lengths,
+    shrunk_ratio,
+)
 from workers.influence.unrolled import Unrolled
 from workers.training.problem import TrainingProblem
 from workers.training.trainer import TrainingRun
@@ -103,12 +108,7 @@ class EditAware:
         """(E, S, K) the same for retrains with fresh seeds, as far as each seed foretells them:
         what they repeat of the first order, and the same share of what bends."""
         share = self.reliability.of_edits(edits)
-        here = np.stack(
-            [
-                np.einsum("n,snk->sk", np.asarray(weights, np.float64) - 1, self.scores[:, indices])
-                for indices, weights in edits
-            ]
-        )
+        here = first_order_effects(self.scores, edits)
         moved = self.reliability.first_order(edits) - share * self.over_seeds(here)
         return self.predict(edits) * share[:, None] + moved[:, None]
 
@@ -121,12 +121,10 @@ class EditAware:
 
     def _predict(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         changes = torch.zeros(self.scores.shape[1], len(edits))
-        first_order = np.empty((len(edits), len(self.seeds), self.scores.shape[2]))
+        first_order = first_order_effects(self.scores, edits)
         asked = []
         for place, (indices, weights) in enumerate(edits):
             change = np.asarray(weights, np.float64) - 1
-            scores = self.scores[:, indices].astype(np.float64)
-            first_order[place] = np.einsum("n,snk->sk", change, scores)
             own = Edit(torch.tensor(indices), torch.from_numpy(change + 1))
             changes[own.train_indices, place] = torch.from_numpy(change).float()
             asked.append(own)
@@ -134,11 +132,10 @@ class EditAware:
         linear = np.stack([_numpy(one.first_order(changes)) for one in self.deviations], 1)
         if not np.isfinite(full).all():
             raise NotEditAware("the deviation of the edited run does not stay finite")
-        length = np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
         share = shrunk_ratio(
             first_order,
             linear,
-            length[:, None, None],
+            lengths(edits)[:, None, None],
             self.share,
             self.mismatch,
             SPREAD_OF_RATIO,

@@ -82,32 +82,44 @@ class Reliability:
         return cls(mean, repeated, overall, seeds)
 
     def first_order(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
-        """(E, K) what fresh seeds are expected to answer to first order; an edit is its train
-        indices (M,) and new weights (M,)."""
-        return self._sums(self.repeated, edits)
+        """(E, K) what fresh seeds are expected to answer to first order."""
+        return first_order_effects(self.repeated, edits)
 
     def of_edits(self, edits: Sequence[tuple[Indices, Array]]) -> Array:
         """(E, K) the share of each edit's effect that fresh seeds repeat, within
         [SMALLEST_SHARE, 1]."""
         if self.seeds == 1:
             return np.ones((len(edits), self.mean.shape[1]))
-        length = np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
         mismatch = np.sqrt(np.square(self.repeated - self.overall * self.mean).mean(0))
         found = shrunk_ratio(
-            self._sums(self.repeated, edits),
-            self._sums(self.mean, edits),
-            length[:, None],
+            first_order_effects(self.repeated, edits),
+            first_order_effects(self.mean, edits),
+            lengths(edits)[:, None],
             self.overall,
             mismatch,
             SPREAD_OF_SHARE,
         )
         return np.clip(found, SMALLEST_SHARE, 1.0)
 
-    @staticmethod
-    def _sums(scores: Array, edits: Sequence[tuple[Indices, Array]]) -> Array:
-        return np.stack(
-            [(np.asarray(weights, np.float64) - 1) @ scores[indices] for indices, weights in edits]
-        )
+
+def first_order_effects(scores: ScoresOfSeeds, edits: Sequence[tuple[Indices, Array]]) -> Array:
+    """(E, ..., K) Σ (w - 1) · score of each edit's examples, from scores (..., N, K); an edit is
+    its train indices (M,) and new weights (M,)."""
+    return np.stack(
+        [
+            np.einsum(
+                "n,...nk->...k",
+                np.asarray(weights, np.float64) - 1,
+                scores[..., indices, :].astype(np.float64),
+            )
+            for indices, weights in edits
+        ]
+    )
+
+
+def lengths(edits: Sequence[tuple[Indices, Array]]) -> Array:
+    """(E,) ‖w - 1‖."""
+    return np.array([np.linalg.norm(np.asarray(weights) - 1) for _, weights in edits])
 
 
 def _regressed(foretold: Array, held_out: Array, at: Array) -> Array:
