@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import models
+from django.db.models import ManyToManyField
 
 from curation.models.base import Deletable
 
@@ -20,7 +21,8 @@ class Project(Deletable):
     disk_quota_bytes = models.BigIntegerField(default=20 * 1024**3)
     max_running_jobs = models.PositiveSmallIntegerField(default=2)
     archived_at = models.DateTimeField(null=True, blank=True)
-    members = models.ManyToManyField(
+    # By its own name: a project's reverse relation `models` hides the module from type checks.
+    members = ManyToManyField(
         settings.AUTH_USER_MODEL, through="Membership", related_name="projects"
     )
 
